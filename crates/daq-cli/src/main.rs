@@ -1,0 +1,2 @@
+//! The `daq` command.
+fn main() {}
