@@ -6,6 +6,8 @@
 
 mod conv_shape;
 mod isa;
+mod pool;
 
 pub use conv_shape::ConvShape;
 pub use isa::Isa;
+pub use pool::Pool;

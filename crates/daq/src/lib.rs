@@ -1,1 +1,18 @@
-//! daq
+//! The daq runtime: one graph type, the operators, plans and sessions.
+#![forbid(unsafe_code)]
+
+pub mod attrs;
+pub mod compile;
+pub mod error;
+pub mod graph;
+pub mod layout;
+pub mod ops;
+pub mod quant;
+pub mod tensor;
+
+pub use error::{Error, OpError, Result};
+pub use graph::{Graph, Node, Value, ValueId};
+pub use layout::{Layout, LayoutRule};
+pub use ops::{Op, Spec};
+pub use quant::QuantParams;
+pub use tensor::{DType, Tensor, TensorView, TensorViewMut};

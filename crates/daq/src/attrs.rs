@@ -1,0 +1,153 @@
+//! Format-neutral attributes: what the ONNX and `.daq` readers hand to an operator.
+
+use std::collections::BTreeMap;
+
+use crate::error::OpError;
+use crate::tensor::Tensor;
+
+/// One attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attr {
+    /// An integer.
+    Int(i64),
+    /// A float.
+    Float(f32),
+    /// A string.
+    Str(String),
+    /// Integers.
+    Ints(Vec<i64>),
+    /// Floats.
+    Floats(Vec<f32>),
+    /// A tensor.
+    Tensor(Tensor),
+}
+
+impl Attr {
+    fn kind(&self) -> &'static str {
+        match self {
+            Attr::Int(_) => "an integer",
+            Attr::Float(_) => "a float",
+            Attr::Str(_) => "a string",
+            Attr::Ints(_) => "a list of integers",
+            Attr::Floats(_) => "a list of floats",
+            Attr::Tensor(_) => "a tensor",
+        }
+    }
+}
+
+/// The operator set whose forms `Attrs` hold once read, and in which ONNX is written.
+pub const OPSET: i64 = 17;
+
+/// An operator's attributes by their ONNX names. Inputs that must be constant (the shape of
+/// Reshape, the bounds of Clip) are attributes here, whatever the file's operator set made them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attrs {
+    /// The operator set version whose defaults hold.
+    pub opset: i64,
+    /// The attributes that are present.
+    pub map: BTreeMap<String, Attr>,
+}
+
+impl Default for Attrs {
+    fn default() -> Self {
+        Attrs { opset: OPSET, map: BTreeMap::new() }
+    }
+}
+
+fn wrong<T>(name: &str, found: &Attr, wanted: &str) -> Result<T, OpError> {
+    Err(OpError::attribute(name, format!("is {}, must be {wanted}", found.kind())))
+}
+
+impl Attrs {
+    /// No attribute, in the newest form.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an attribute.
+    pub fn with(mut self, name: &str, value: Attr) -> Self {
+        self.map.insert(name.to_string(), value);
+        self
+    }
+
+    /// Adds an attribute where there is a value.
+    pub fn with_some(self, name: &str, value: Option<Attr>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+
+    /// An integer, where present.
+    pub fn get_int(&self, name: &str) -> Result<Option<i64>, OpError> {
+        match self.map.get(name) {
+            None => Ok(None),
+            Some(Attr::Int(v)) => Ok(Some(*v)),
+            Some(Attr::Ints(v)) if v.len() == 1 => Ok(Some(v[0])),
+            Some(other) => wrong(name, other, "an integer"),
+        }
+    }
+
+    /// An integer, or its default.
+    pub fn int(&self, name: &str, default: i64) -> Result<i64, OpError> {
+        Ok(self.get_int(name)?.unwrap_or(default))
+    }
+
+    /// A boolean given as an integer, or its default.
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool, OpError> {
+        Ok(self.int(name, default as i64)? != 0)
+    }
+
+    /// A float, where present.
+    pub fn get_float(&self, name: &str) -> Result<Option<f32>, OpError> {
+        match self.map.get(name) {
+            None => Ok(None),
+            Some(Attr::Float(v)) => Ok(Some(*v)),
+            Some(Attr::Floats(v)) if v.len() == 1 => Ok(Some(v[0])),
+            Some(other) => wrong(name, other, "a float"),
+        }
+    }
+
+    /// A float, or its default.
+    pub fn float(&self, name: &str, default: f32) -> Result<f32, OpError> {
+        Ok(self.get_float(name)?.unwrap_or(default))
+    }
+
+    /// Integers, where present. A single integer counts as a list of one.
+    pub fn get_ints(&self, name: &str) -> Result<Option<Vec<i64>>, OpError> {
+        match self.map.get(name) {
+            None => Ok(None),
+            Some(Attr::Ints(v)) => Ok(Some(v.clone())),
+            Some(Attr::Int(v)) => Ok(Some(vec![*v])),
+            Some(other) => wrong(name, other, "a list of integers"),
+        }
+    }
+
+    /// Floats, where present.
+    pub fn get_floats(&self, name: &str) -> Result<Option<Vec<f32>>, OpError> {
+        match self.map.get(name) {
+            None => Ok(None),
+            Some(Attr::Floats(v)) => Ok(Some(v.clone())),
+            Some(Attr::Float(v)) => Ok(Some(vec![*v])),
+            Some(other) => wrong(name, other, "a list of floats"),
+        }
+    }
+
+    /// A string, where present.
+    pub fn get_str(&self, name: &str) -> Result<Option<&str>, OpError> {
+        match self.map.get(name) {
+            None => Ok(None),
+            Some(Attr::Str(v)) => Ok(Some(v)),
+            Some(other) => wrong(name, other, "a string"),
+        }
+    }
+
+    /// A tensor, where present.
+    pub fn get_tensor(&self, name: &str) -> Result<Option<&Tensor>, OpError> {
+        match self.map.get(name) {
+            None => Ok(None),
+            Some(Attr::Tensor(v)) => Ok(Some(v)),
+            Some(other) => wrong(name, other, "a tensor"),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The operators, one file each.
+//!
+//! A file holds the operator's struct, how it reads and writes its attributes, shape inference and
+//! the reference computation, on floats and, where it has an integer form, on codes. Readers hand
+//! over neutral [`Attrs`], so a file knows neither protobuf nor FlatBuffers. The list below makes
+//! the [`Op`] enum and everything that walks all operators: adding one is its file and one word.
+
+use std::fmt::Debug;
+
+pub use crate::attrs::{Attr, Attrs};
+pub use crate::compile::{Compile, Kernel};
+pub use crate::error::OpError;
+pub use crate::layout::{Layout, LayoutRule};
+pub use crate::tensor::{DType, Tensor, TensorView, TensorViewMut};
+
+pub mod eval;
+pub(crate) mod spatial;
+
+/// Type and logical shape of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// The element type.
+    pub dtype: DType,
+    /// The logical shape.
+    pub shape: Vec<usize>,
+}
+
+impl Spec {
+    /// A type and shape.
+    pub fn new(dtype: DType, shape: &[usize]) -> Self {
+        Spec { dtype, shape: shape.to_vec() }
+    }
+}
+
+/// A constant input that daq holds as an attribute: the shape of Reshape, the bounds of Clip.
+#[derive(Clone, Copy, Debug)]
+pub struct AttrInput {
+    /// Position among the ONNX operator's inputs.
+    pub index: usize,
+    /// The attribute's name; that of older operator sets where they had one.
+    pub name: &'static str,
+    /// The operator set from which it is an input.
+    pub since: i64,
+}
+
+/// How an operator behaves once its data are 8-bit codes. Each case equals DequantizeLinear, the
+/// float operator, QuantizeLinear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantization {
+    /// It has no 8-bit form and stays in float (or works on shapes and indices).
+    Never,
+    /// It accumulates codes times the weights of input 1, with a 32-bit bias as input 2 where
+    /// there is one; `run` takes codes. The output has a scale of its own.
+    Weighted,
+    /// It moves codes without changing them; `run` takes any type. The output has input 0's scale.
+    Moves,
+    /// Computed in float inside, with input 0's scale for the output: averages, interpolation.
+    Averages,
+    /// A function of one code: a table of 256 entries. The output has a scale of its own.
+    Table,
+    /// `run` takes codes. The output has a scale of its own.
+    Integer,
+    /// Computed in float between codes. The output has a scale of its own.
+    FloatInside,
+}
+
+/// What an operator's file provides.
+///
+/// `run` sees physical shapes: for [`LayoutRule::ChannelsLast`] input 0 and the outputs are
+/// channels-last (NHWC), for [`LayoutRule::Any`] the axes have been moved by `to_channels_last`
+/// where needed. Everything else (`infer`, attributes) speaks of logical shapes.
+pub trait Operator: Clone + Debug + PartialEq + Into<Op> {
+    /// The operator's name in ONNX.
+    const NAME: &'static str;
+    /// The constant inputs that are attributes here.
+    const ATTR_INPUTS: &'static [AttrInput] = &[];
+
+    /// Reads the attributes, with the defaults of `attrs.opset`.
+    fn from_attrs(attrs: &Attrs) -> Result<Self, OpError>;
+
+    /// The attributes in the form of [`OPSET`](crate::attrs::OPSET), [`AttrInput`]s included.
+    fn to_attrs(&self) -> Attrs;
+
+    /// Types and shapes of the outputs; checks everything that `run` relies on. The output's type
+    /// follows the input's where it can be several.
+    fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError>;
+
+    /// The reference computation. Shapes and types have been checked by `infer`.
+    fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]);
+
+    /// How the data should lie.
+    fn layout(&self, _inputs: &[Option<Spec>]) -> LayoutRule {
+        LayoutRule::Plain
+    }
+
+    /// The same operator for channels-last data of `rank` (only asked of [`LayoutRule::Any`]).
+    fn to_channels_last(&self, _rank: usize) -> Self {
+        self.clone()
+    }
+
+    /// Its behaviour in 8 bits.
+    fn quantization(&self) -> Quantization {
+        Quantization::Never
+    }
+
+    /// Whether the output is input 0's elements in the same order, under another shape.
+    fn is_view(&self) -> bool {
+        false
+    }
+
+    /// Multiply-accumulate operations, from logical shapes.
+    fn macs(&self, _inputs: &[Option<Spec>], _outputs: &[Spec]) -> u64 {
+        0
+    }
+
+    /// Bounds that this operator clamps floats to, where that is all it does: an activation that a
+    /// convolution before it can apply in its store.
+    fn clamp(&self) -> Option<(f32, f32)> {
+        None
+    }
+
+    /// A kernel faster than `run`, equal to it bit for bit; `None` to use `run`.
+    fn compile(&self, _compile: &Compile) -> Option<Box<dyn Kernel>> {
+        None
+    }
+}
+
+macro_rules! ops {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        $(mod $module;)*
+        $(pub use $module::$name;)*
+
+        /// Any operator.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Op { $(
+            #[doc = concat!("The ONNX operator of that name.")]
+            $name($name),
+        )* }
+
+        $(impl From<$name> for Op {
+            fn from(op: $name) -> Op { Op::$name(op) }
+        })*
+
+        impl Op {
+            /// The names of all operators.
+            pub const NAMES: &'static [&'static str] = &[$($name::NAME),*];
+
+            /// The operator `name` with its attributes; `None` for an unknown one.
+            pub fn from_attrs(name: &str, attrs: &Attrs) -> Option<Result<Op, OpError>> {
+                $(if name == $name::NAME { return Some($name::from_attrs(attrs).map(Op::$name)); })*
+                None
+            }
+
+            /// The constant inputs that operator `name` holds as attributes.
+            pub fn attr_inputs(name: &str) -> &'static [AttrInput] {
+                $(if name == $name::NAME { return $name::ATTR_INPUTS; })*
+                &[]
+            }
+
+            /// The operator's name in ONNX.
+            pub fn name(&self) -> &'static str {
+                match self { $(Op::$name(_) => $name::NAME),* }
+            }
+
+            /// See [`Operator::to_attrs`].
+            pub fn to_attrs(&self) -> Attrs {
+                match self { $(Op::$name(op) => op.to_attrs()),* }
+            }
+
+            /// See [`Operator::infer`].
+            pub fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
+                match self { $(Op::$name(op) => op.infer(inputs)),* }
+            }
+
+            /// See [`Operator::run`].
+            pub fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
+                match self { $(Op::$name(op) => op.run(inputs, outputs)),* }
+            }
+
+            /// See [`Operator::layout`].
+            pub fn layout(&self, inputs: &[Option<Spec>]) -> LayoutRule {
+                match self { $(Op::$name(op) => op.layout(inputs)),* }
+            }
+
+            /// See [`Operator::to_channels_last`].
+            pub fn to_channels_last(&self, rank: usize) -> Op {
+                match self { $(Op::$name(op) => op.to_channels_last(rank).into()),* }
+            }
+
+            /// See [`Operator::quantization`].
+            pub fn quantization(&self) -> Quantization {
+                match self { $(Op::$name(op) => op.quantization()),* }
+            }
+
+            /// See [`Operator::is_view`].
+            pub fn is_view(&self) -> bool {
+                match self { $(Op::$name(op) => op.is_view()),* }
+            }
+
+            /// See [`Operator::macs`].
+            pub fn macs(&self, inputs: &[Option<Spec>], outputs: &[Spec]) -> u64 {
+                match self { $(Op::$name(op) => op.macs(inputs, outputs)),* }
+            }
+
+            /// See [`Operator::clamp`].
+            pub fn clamp(&self) -> Option<(f32, f32)> {
+                match self { $(Op::$name(op) => op.clamp()),* }
+            }
+
+            /// See [`Operator::compile`].
+            pub fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
+                match self { $(Op::$name(op) => op.compile(compile)),* }
+            }
+        }
+    };
+}
+
+ops! {
+    conv::Conv,
+    relu::Relu,
+}
+
+/// The spec of a required input.
+pub(crate) fn required(inputs: &[Option<Spec>], index: usize) -> Result<&Spec, OpError> {
+    inputs.get(index).and_then(Option::as_ref).ok_or(OpError::MissingInput { index })
+}
+
+/// A shape error that shows all input shapes.
+pub(crate) fn shape_error(why: impl Into<String>, inputs: &[Option<Spec>]) -> OpError {
+    let shapes = inputs.iter().flatten().map(|s| s.shape.clone()).collect();
+    OpError::Shape { why: why.into(), shapes }
+}
+
+/// An axis that may count from the end, as an index below `rank`.
+pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, OpError> {
+    let wrapped = if axis < 0 { axis + rank as i64 } else { axis };
+    usize::try_from(wrapped)
+        .ok()
+        .filter(|&a| a < rank)
+        .ok_or_else(|| OpError::attribute("axis", format!("{axis} is outside of rank {rank}")))
+}
+
+/// The numpy broadcast of two shapes.
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let dim = |s: &[usize], i: usize| if i + s.len() < rank { 1 } else { s[i + s.len() - rank] };
+    (0..rank)
+        .map(|i| match (dim(a, i), dim(b, i)) {
+            (x, y) if x == y => Some(x),
+            (1, y) => Some(y),
+            (x, 1) => Some(x),
+            _ => None,
+        })
+        .collect()
+}
