@@ -4,10 +4,29 @@
 //! definition; every other entry equals it bit for bit, on every CPU and for every number of
 //! threads. Dispatch, tests and benchmarks walk the same list.
 
+pub mod add_u8;
 mod conv_shape;
+pub mod conv_u8;
+mod conv_u8_scalar;
 mod isa;
+mod kernel;
+mod layout;
+pub mod lookup_u8;
+pub mod mul_u8;
 mod pool;
+pub mod pool_u8;
+pub mod quantize;
+mod requantize;
 
+pub use add_u8::{AddU8, BinaryU8Params};
 pub use conv_shape::ConvShape;
+pub use conv_u8::{ConvU8, ConvU8Kernel, ConvU8Params, WeightsU8};
 pub use isa::Isa;
+pub use kernel::Kernel;
+pub use layout::{nchw_to_nhwc, nhwc_to_nchw};
+pub use lookup_u8::{lookup_u8, requantize_table, requantize_u8};
+pub use mul_u8::MulU8;
 pub use pool::Pool;
+pub use pool_u8::{GlobalAveragePoolU8, GlobalAveragePoolU8Params, MaxPoolU8};
+pub use quantize::{dequantize_u8_f32, quantize_f32_u8};
+pub use requantize::requantize;

@@ -1,0 +1,146 @@
+//! Addition of two 8-bit tensors of one shape, as ONNX's QLinearAdd.
+
+use crate::{Isa, Kernel};
+
+/// The scales and zero points of an 8-bit operation with two inputs; scales are finite and
+/// positive.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BinaryU8Params {
+    /// Scale of the first input.
+    pub a_scale: f32,
+    /// Zero point of the first input.
+    pub a_zero_point: u8,
+    /// Scale of the second input.
+    pub b_scale: f32,
+    /// Zero point of the second input.
+    pub b_zero_point: u8,
+    /// Scale of the output.
+    pub output_scale: f32,
+    /// Zero point of the output.
+    pub output_zero_point: u8,
+}
+
+/// The three constants of the rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Constants {
+    a_ratio: f32,
+    b_ratio: f32,
+    offset: f32,
+}
+
+type Entry = unsafe fn(&Constants, &[u8], &[u8], &mut [u8]);
+
+/// Every kernel, best first and scalar last.
+pub static KERNELS: &[Kernel<Entry>] =
+    &[Kernel { name: "qadd__scalar", isa: Isa::Scalar, entry: scalar }];
+
+/// `saturate(rne(fma(a, sa/sc, fma(b, sb/sc, zc - (sa/sc*za + sb/sc*zb)))))`: the zero points are
+/// inside the rounding, and the two multiply-adds round once each.
+#[derive(Debug)]
+pub struct AddU8 {
+    constants: Constants,
+    kernel: &'static Kernel<Entry>,
+}
+
+impl AddU8 {
+    /// Prepares the addition for the best kernel that needs no more than `isa`.
+    pub fn new(params: &BinaryU8Params, isa: Isa) -> AddU8 {
+        AddU8::with_kernel(params, Kernel::pick(KERNELS, isa))
+    }
+
+    /// Prepares the addition for one kernel of the list; for tests and benchmarks.
+    ///
+    /// # Panics
+    ///
+    /// If this CPU cannot execute the kernel.
+    pub fn with_kernel(params: &BinaryU8Params, kernel: &'static Kernel<Entry>) -> AddU8 {
+        kernel.check();
+        let a_ratio = params.a_scale / params.output_scale;
+        let b_ratio = params.b_scale / params.output_scale;
+        let offset = f32::from(params.output_zero_point)
+            - (a_ratio * f32::from(params.a_zero_point) + b_ratio * f32::from(params.b_zero_point));
+        AddU8 { constants: Constants { a_ratio, b_ratio, offset }, kernel }
+    }
+
+    /// Adds element by element.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths differ.
+    pub fn run(&self, a: &[u8], b: &[u8], output: &mut [u8]) {
+        assert_eq!(a.len(), b.len(), "the inputs differ in length");
+        assert_eq!(a.len(), output.len(), "input and output differ in length");
+        // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set.
+        unsafe { (self.kernel.entry)(&self.constants, a, b, output) }
+    }
+}
+
+fn scalar(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+    let Constants { a_ratio, b_ratio, offset } = *constants;
+    for ((code, &a), &b) in output.iter_mut().zip(a).zip(b) {
+        let sum = f32::from(a).mul_add(a_ratio, f32::from(b).mul_add(b_ratio, offset));
+        *code = sum.clamp(0.0, 255.0).round_ties_even() as u8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_worked_out_by_hand() {
+        let params = BinaryU8Params {
+            a_scale: 0.5,
+            a_zero_point: 10,
+            b_scale: 0.25,
+            b_zero_point: 20,
+            output_scale: 1.0,
+            output_zero_point: 3,
+        };
+        for kernel in KERNELS.iter().filter(|kernel| kernel.isa.is_supported()) {
+            let mut output = [0; 6];
+            // (a-10)/2 + (b-20)/4 + 3: 3, 3.5 (a tie, to even 4), 4.5 (4), -7 (0), 184.25, 2.75.
+            AddU8::with_kernel(&params, kernel).run(
+                &[10, 11, 11, 0, 255, 10],
+                &[20, 20, 24, 0, 255, 19],
+                &mut output,
+            );
+            assert_eq!(output, [3, 4, 4, 0, 184, 3], "{}", kernel.name);
+        }
+    }
+
+    #[test]
+    fn every_kernel_equals_scalar_on_every_pair_and_tail() {
+        let pairs: Vec<(u8, u8)> =
+            (0..=255u8).flat_map(|a| (0..=255).map(move |b| (a, b))).collect();
+        let a: Vec<u8> = pairs.iter().map(|pair| pair.0).collect();
+        let b: Vec<u8> = pairs.iter().map(|pair| pair.1).collect();
+        let scales = [0.02, 0.0137, 1.0, 3.0e-7, 1.0e9];
+        let zero_points = [0, 127, 255];
+        for i in 0..45usize {
+            let params = BinaryU8Params {
+                a_scale: scales[i % 5],
+                a_zero_point: zero_points[i % 3],
+                b_scale: scales[i / 5 % 5],
+                b_zero_point: zero_points[i / 3 % 3],
+                output_scale: scales[i / 9],
+                output_zero_point: zero_points[i / 2 % 3],
+            };
+            let constants = AddU8::new(&params, Isa::Scalar).constants;
+            let mut want = vec![0; a.len()];
+            scalar(&constants, &a, &b, &mut want);
+            for kernel in KERNELS.iter().filter(|kernel| kernel.isa.is_supported()) {
+                let add = AddU8::with_kernel(&params, kernel);
+                let mut got = vec![0; a.len()];
+                add.run(&a, &b, &mut got);
+                assert!(got == want, "{} {params:?}", kernel.name);
+                for len in 0..70 {
+                    let from = i * 800 + len * 7;
+                    let mut got = vec![0; len];
+                    add.run(&a[from..][..len], &b[from..][..len], &mut got);
+                    assert_eq!(got, want[from..][..len], "{} {params:?}", kernel.name);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! 8-bit convolution and matrix product: the interface, its arithmetic, and the list of kernels.
+//!
+//! `y = requantize(bias + sum((x - x_zp) * (w - w_zp)))`, where a padded position counts as
+//! `x = x_zp`. Weights are rearranged once, by [`ConvU8::new`], into what the chosen kernel reads;
+//! `-x_zp * sum(w - w_zp)` goes into the bias there, so that kernels multiply plain codes and see
+//! padding as a row filled with `x_zp`.
+//!
+//! Sums are kept modulo 2^32. They are exact where the true result fits 32 bits, which it does for
+//! up to 33,025 products per output (65,793 with i8 weights) with nothing in the bias; what happens
+//! on the way never matters.
+
+use std::ops::Range;
+
+use crate::conv_u8_scalar::ScalarConv;
+use crate::{ConvShape, Isa};
+
+/// Weights in ONNX order, `[out_c, in_c / groups, kernel_h, kernel_w]`.
+#[derive(Clone, Copy, Debug)]
+pub enum WeightsU8<'a> {
+    /// Symmetric: the zero point is 0.
+    I8(&'a [i8]),
+    /// Asymmetric.
+    U8 {
+        /// The weights' codes.
+        codes: &'a [u8],
+        /// One zero point per output channel, or one for all.
+        zero_point: &'a [u8],
+    },
+}
+
+/// Everything that defines an 8-bit convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvU8Params<'a> {
+    /// Geometry. A fully connected layer is [`ConvShape::gemm`].
+    pub shape: ConvShape,
+    /// Weights.
+    pub weights: WeightsU8<'a>,
+    /// One value per output channel, of scale `x_scale * w_scale[c]`; empty means zeros.
+    pub bias: &'a [i32],
+    /// Zero point of the input, and the value of its padding.
+    pub input_zero_point: u8,
+    /// `x_scale * w_scale[c] / y_scale` for each output channel; finite and positive.
+    pub multipliers: &'a [f32],
+    /// Zero point of the output.
+    pub output_zero_point: u8,
+}
+
+impl ConvU8Params<'_> {
+    /// Weight of output channel `out`, input channel `channel` of its group and tap `tap`, less its
+    /// zero point: within -255..=255.
+    pub(crate) fn weight(&self, out: usize, channel: usize, tap: usize) -> i16 {
+        let taps = self.shape.taps();
+        let at = (out * self.shape.group_in() + channel) * taps + tap;
+        match self.weights {
+            WeightsU8::I8(codes) => i16::from(codes[at]),
+            WeightsU8::U8 { codes, zero_point } => {
+                let zero_point =
+                    if zero_point.len() == 1 { zero_point[0] } else { zero_point[out] };
+                i16::from(codes[at]) - i16::from(zero_point)
+            }
+        }
+    }
+
+    /// Bias of every output channel with the input's zero point folded in.
+    pub(crate) fn folded_bias(&self) -> Vec<i32> {
+        let per_output = self.shape.group_in() * self.shape.taps();
+        let sum = |out: usize| match self.weights {
+            WeightsU8::I8(codes) => codes[out * per_output..][..per_output]
+                .iter()
+                .fold(0i32, |sum, &code| sum.wrapping_add(i32::from(code))),
+            WeightsU8::U8 { codes, zero_point } => {
+                let zero_point =
+                    if zero_point.len() == 1 { zero_point[0] } else { zero_point[out] };
+                codes[out * per_output..][..per_output].iter().fold(0i32, |sum, &code| {
+                    sum.wrapping_add(i32::from(code) - i32::from(zero_point))
+                })
+            }
+        };
+        (0..self.shape.out_c)
+            .map(|out| {
+                let bias = self.bias.get(out).copied().unwrap_or(0);
+                bias.wrapping_sub(sum(out).wrapping_mul(i32::from(self.input_zero_point)))
+            })
+            .collect()
+    }
+
+    fn check(&self) {
+        let shape = &self.shape;
+        assert!(
+            shape.groups > 0
+                && shape.in_c.is_multiple_of(shape.groups)
+                && shape.out_c.is_multiple_of(shape.groups),
+            "{} groups do not divide {} input and {} output channels",
+            shape.groups,
+            shape.in_c,
+            shape.out_c
+        );
+        assert!(shape.stride_h > 0 && shape.stride_w > 0, "a stride is 0");
+        let len = match self.weights {
+            WeightsU8::I8(codes) => codes.len(),
+            WeightsU8::U8 { codes, zero_point } => {
+                assert!(
+                    zero_point.len() == 1 || zero_point.len() == shape.out_c,
+                    "{} weight zero points for {} output channels",
+                    zero_point.len(),
+                    shape.out_c
+                );
+                codes.len()
+            }
+        };
+        assert_eq!(len, shape.weight_len(), "the number of weights contradicts the shape");
+        assert!(
+            self.bias.is_empty() || self.bias.len() == shape.out_c,
+            "{} biases for {} output channels",
+            self.bias.len(),
+            shape.out_c
+        );
+        assert_eq!(
+            self.multipliers.len(),
+            shape.out_c,
+            "the number of multipliers contradicts the output channels"
+        );
+    }
+}
+
+/// Weights rearranged for one kernel, and the kernel itself.
+pub(crate) trait PackedConv: Send + Sync + std::fmt::Debug {
+    /// As [`ConvU8::run`], which has checked the lengths.
+    fn run(&self, input: &[u8], pixels: Range<usize>, output: &mut [u8]);
+}
+
+/// One kernel of the family.
+#[derive(Debug)]
+pub struct ConvU8Kernel {
+    /// Unique name, such as `qconv_4x16_words__avx2`.
+    pub name: &'static str,
+    /// The instruction set it executes.
+    pub isa: Isa,
+    /// Whether it computes a convolution of this shape.
+    pub supports: fn(&ConvShape) -> bool,
+    pub(crate) pack: fn(&ConvU8Params) -> Box<dyn PackedConv>,
+}
+
+/// Every kernel, best first and scalar last.
+pub static KERNELS: &[ConvU8Kernel] = &[ConvU8Kernel {
+    name: "qconv__scalar",
+    isa: Isa::Scalar,
+    supports: |_| true,
+    pack: |params| Box::new(ScalarConv::new(params)),
+}];
+
+/// An 8-bit convolution, ready to run: weights are already in the order that its kernel reads.
+#[derive(Debug)]
+pub struct ConvU8 {
+    shape: ConvShape,
+    kernel: &'static ConvU8Kernel,
+    packed: Box<dyn PackedConv>,
+}
+
+impl ConvU8 {
+    /// Packs the weights for the best kernel that needs no more than `isa` and that this CPU has.
+    ///
+    /// # Panics
+    ///
+    /// If a length contradicts the shape, the groups do not divide the channels, or a stride is 0.
+    pub fn new(params: &ConvU8Params, isa: Isa) -> ConvU8 {
+        let kernel = KERNELS
+            .iter()
+            .find(|k| k.isa <= isa && k.isa.is_supported() && (k.supports)(&params.shape))
+            .expect("the scalar kernel supports everything");
+        ConvU8::with_kernel(params, kernel)
+    }
+
+    /// Packs the weights for `kernel`; for tests and benchmarks, which walk [`KERNELS`].
+    ///
+    /// # Panics
+    ///
+    /// As [`ConvU8::new`], and if this CPU or the kernel does not support it.
+    pub fn with_kernel(params: &ConvU8Params, kernel: &'static ConvU8Kernel) -> ConvU8 {
+        params.check();
+        assert!(
+            kernel.isa.is_supported() && (kernel.supports)(&params.shape),
+            "kernel {} cannot compute {:?} on this CPU",
+            kernel.name,
+            params.shape
+        );
+        ConvU8 { shape: params.shape, kernel, packed: (kernel.pack)(params) }
+    }
+
+    /// The name of the kernel in use.
+    pub fn kernel_name(&self) -> &'static str {
+        self.kernel.name
+    }
+
+    /// The geometry.
+    pub fn shape(&self) -> &ConvShape {
+        &self.shape
+    }
+
+    /// Computes the output pixels `pixels`, counted through `[batch, out_h, out_w]`.
+    ///
+    /// `input` is all of `[batch, in_h, in_w, in_c]`; `output` is `[pixels.len(), out_c]`. Disjoint
+    /// ranges may run at the same time on several threads; whole output rows are the cheapest
+    /// ranges. The first calls of a thread allocate scratch memory, later ones reuse it.
+    ///
+    /// # Panics
+    ///
+    /// If a length contradicts the shape.
+    pub fn run(&self, input: &[u8], pixels: Range<usize>, output: &mut [u8]) {
+        assert_eq!(input.len(), self.shape.input_len(), "the input contradicts the shape");
+        assert!(
+            pixels.start <= pixels.end && pixels.end <= self.shape.pixels(),
+            "pixels {pixels:?} of {}",
+            self.shape.pixels()
+        );
+        assert_eq!(
+            output.len(),
+            pixels.len() * self.shape.out_c,
+            "the output contradicts the pixels"
+        );
+        if !output.is_empty() {
+            self.packed.run(input, pixels, output);
+        }
+    }
+}

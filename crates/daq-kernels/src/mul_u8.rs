@@ -1,0 +1,142 @@
+//! Multiplication of 8-bit tensors, as ONNX's QLinearMul, with a second input that may repeat.
+
+use crate::requantize::requantize;
+use crate::{BinaryU8Params, Isa, Kernel};
+
+/// The three constants of the rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Constants {
+    a_zero_point: u8,
+    b_zero_point: u8,
+    multiplier: f32,
+    output_zero_point: u8,
+}
+
+type Entry = unsafe fn(&Constants, &[u8], &[u8], &mut [u8]);
+
+/// Every kernel, best first and scalar last.
+pub static KERNELS: &[Kernel<Entry>] =
+    &[Kernel { name: "qmul__scalar", isa: Isa::Scalar, entry: scalar }];
+
+/// `rne((a - za) * (b - zb) * (sa * sb / sc)) + zc`, saturated.
+#[derive(Debug)]
+pub struct MulU8 {
+    constants: Constants,
+    kernel: &'static Kernel<Entry>,
+}
+
+impl MulU8 {
+    /// Prepares the multiplication for the best kernel that needs no more than `isa`.
+    pub fn new(params: &BinaryU8Params, isa: Isa) -> MulU8 {
+        MulU8::with_kernel(params, Kernel::pick(KERNELS, isa))
+    }
+
+    /// Prepares the multiplication for one kernel of the list; for tests and benchmarks.
+    ///
+    /// # Panics
+    ///
+    /// If this CPU cannot execute the kernel.
+    pub fn with_kernel(params: &BinaryU8Params, kernel: &'static Kernel<Entry>) -> MulU8 {
+        kernel.check();
+        let constants = Constants {
+            a_zero_point: params.a_zero_point,
+            b_zero_point: params.b_zero_point,
+            multiplier: params.a_scale * params.b_scale / params.output_scale,
+            output_zero_point: params.output_zero_point,
+        };
+        MulU8 { constants, kernel }
+    }
+
+    /// Multiplies element by element. A `b` shorter than `a` repeats: with `a` as `[pixels, C]` and
+    /// `b` as `[C]`, every pixel is scaled channel by channel (squeeze-and-excite).
+    ///
+    /// # Panics
+    ///
+    /// If the output's length is not that of `a`, or the length of `b` does not divide it.
+    pub fn run(&self, a: &[u8], b: &[u8], output: &mut [u8]) {
+        assert_eq!(a.len(), output.len(), "input and output differ in length");
+        if a.is_empty() {
+            return;
+        }
+        assert!(
+            !b.is_empty() && a.len().is_multiple_of(b.len()),
+            "{} elements cannot repeat over {}",
+            b.len(),
+            a.len()
+        );
+        for (a, output) in a.chunks_exact(b.len()).zip(output.chunks_exact_mut(b.len())) {
+            // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set.
+            unsafe { (self.kernel.entry)(&self.constants, a, b, output) }
+        }
+    }
+}
+
+fn scalar(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+    for ((code, &a), &b) in output.iter_mut().zip(a).zip(b) {
+        let a = i32::from(a) - i32::from(constants.a_zero_point);
+        let b = i32::from(b) - i32::from(constants.b_zero_point);
+        *code = requantize(a * b, constants.multiplier, constants.output_zero_point);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_worked_out_by_hand() {
+        let params = BinaryU8Params {
+            a_scale: 0.5,
+            a_zero_point: 10,
+            b_scale: 0.25,
+            b_zero_point: 20,
+            output_scale: 0.25,
+            output_zero_point: 3,
+        };
+        for kernel in KERNELS.iter().filter(|kernel| kernel.isa.is_supported()) {
+            let mul = MulU8::with_kernel(&params, kernel);
+            // (a-10)(b-20)/2 + 3: 0.5 -> 0, 1.5 -> 2, -2.5 -> -2, 100, and saturation both ways.
+            let mut output = [0; 6];
+            mul.run(&[11, 13, 15, 0, 255, 255], &[21, 21, 19, 0, 255, 0], &mut output);
+            assert_eq!(output, [3, 5, 1, 103, 255, 0], "{}", kernel.name);
+            // The vector [21, 19] over three rows.
+            mul.run(&[11, 13, 15, 20, 30, 40], &[21, 19], &mut output);
+            assert_eq!(output, [3, 1, 5, 0, 13, 0], "{}", kernel.name);
+        }
+    }
+
+    #[test]
+    fn every_kernel_equals_scalar_on_every_pair_and_tail() {
+        let pairs: Vec<(u8, u8)> =
+            (0..=255u8).flat_map(|a| (0..=255).map(move |b| (a, b))).collect();
+        let a: Vec<u8> = pairs.iter().map(|pair| pair.0).collect();
+        let b: Vec<u8> = pairs.iter().map(|pair| pair.1).collect();
+        for (i, output_scale) in [0.0137f32, 0.02, 1.0, 1.0e-9, 3.0e5].into_iter().enumerate() {
+            for (a_zero_point, b_zero_point) in [(0, 0), (128, 255), (255, 128)] {
+                let params = BinaryU8Params {
+                    a_scale: 0.02,
+                    a_zero_point,
+                    b_scale: 0.31,
+                    b_zero_point,
+                    output_scale,
+                    output_zero_point: a_zero_point,
+                };
+                let constants = MulU8::new(&params, Isa::Scalar).constants;
+                let mut want = vec![0; a.len()];
+                scalar(&constants, &a, &b, &mut want);
+                for kernel in KERNELS.iter().filter(|kernel| kernel.isa.is_supported()) {
+                    let mul = MulU8::with_kernel(&params, kernel);
+                    let mut got = vec![0; a.len()];
+                    mul.run(&a, &b, &mut got);
+                    assert!(got == want, "{} {params:?}", kernel.name);
+                    for len in 1..70 {
+                        let from = i * 8000 + len * 7;
+                        let mut got = vec![0; len];
+                        mul.run(&a[from..][..len], &b[from..][..len], &mut got);
+                        assert_eq!(got, want[from..][..len], "{} {params:?}", kernel.name);
+                    }
+                }
+            }
+        }
+    }
+}

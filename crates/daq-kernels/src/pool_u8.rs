@@ -1,0 +1,281 @@
+//! Pooling of 8-bit codes, channels last.
+
+use std::ops::Range;
+
+use crate::conv_u8_scalar::tap_offset;
+use crate::requantize::requantize;
+use crate::{ConvShape, Isa, Kernel};
+
+/// Folds one row of channels into the output's: `output[c] = max(output[c], input[c])`.
+type MaxEntry = unsafe fn(&[u8], &mut [u8]);
+/// Adds rows of channels: `sums[c] += input[row, c]`, exact for up to 2^23 rows.
+type SumEntry = unsafe fn(&[u8], &mut [i32]);
+
+/// Every kernel of [`MaxPoolU8`], best first and scalar last.
+pub static MAX_KERNELS: &[Kernel<MaxEntry>] =
+    &[Kernel { name: "qmaxpool__scalar", isa: Isa::Scalar, entry: max_scalar }];
+
+/// Every kernel of [`GlobalAveragePoolU8`], best first and scalar last.
+pub static SUM_KERNELS: &[Kernel<SumEntry>] =
+    &[Kernel { name: "qaveragepool__scalar", isa: Isa::Scalar, entry: sum_scalar }];
+
+/// The largest code of each window. Scale and zero point do not change.
+#[derive(Debug)]
+pub struct MaxPoolU8 {
+    shape: ConvShape,
+    kernel: &'static Kernel<MaxEntry>,
+}
+
+impl MaxPoolU8 {
+    /// Prepares a pooling whose windows are those of `shape`'s kernel; its `groups`, `in_c` and
+    /// `out_c` are equal.
+    ///
+    /// # Panics
+    ///
+    /// If `in_c` and `out_c` differ.
+    pub fn new(shape: &ConvShape, isa: Isa) -> MaxPoolU8 {
+        MaxPoolU8::with_kernel(shape, Kernel::pick(MAX_KERNELS, isa))
+    }
+
+    /// Prepares the pooling for one kernel of the list; for tests and benchmarks.
+    ///
+    /// # Panics
+    ///
+    /// If `in_c` and `out_c` differ, or this CPU cannot execute the kernel.
+    pub fn with_kernel(shape: &ConvShape, kernel: &'static Kernel<MaxEntry>) -> MaxPoolU8 {
+        kernel.check();
+        assert_eq!(shape.in_c, shape.out_c, "pooling keeps the channels");
+        MaxPoolU8 { shape: *shape, kernel }
+    }
+
+    /// Computes the output pixels `pixels`, counted through `[batch, out_h, out_w]`.
+    ///
+    /// `input` is all of `[batch, in_h, in_w, in_c]`; `output` is `[pixels.len(), in_c]`. Padding
+    /// never wins; a window of nothing else gives the code 0.
+    ///
+    /// # Panics
+    ///
+    /// If a length contradicts the shape.
+    pub fn run(&self, input: &[u8], pixels: Range<usize>, output: &mut [u8]) {
+        let shape = &self.shape;
+        assert_eq!(input.len(), shape.input_len(), "the input contradicts the shape");
+        assert!(pixels.end <= shape.pixels(), "pixels {pixels:?} of {}", shape.pixels());
+        assert_eq!(output.len(), pixels.len() * shape.in_c, "the output contradicts the pixels");
+        if output.is_empty() {
+            return;
+        }
+        for (pixel, row) in pixels.zip(output.chunks_exact_mut(shape.in_c)) {
+            row.fill(0);
+            for offset in (0..shape.taps()).filter_map(|tap| tap_offset(shape, pixel, tap)) {
+                // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set.
+                unsafe { (self.kernel.entry)(&input[offset..][..shape.in_c], row) }
+            }
+        }
+    }
+}
+
+/// Geometry, scales and zero points of a pooling over whole pictures; scales are finite and
+/// positive.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GlobalAveragePoolU8Params {
+    /// Pixels of a picture: height times width.
+    pub pixels: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Scale of the input.
+    pub input_scale: f32,
+    /// Zero point of the input.
+    pub input_zero_point: u8,
+    /// Scale of the output.
+    pub output_scale: f32,
+    /// Zero point of the output.
+    pub output_zero_point: u8,
+}
+
+/// The mean of each channel over whole pictures: `rne(acc * (sa / (sc * pixels))) + zc`, with `acc`
+/// the exact sum of `q - za`.
+#[derive(Debug)]
+pub struct GlobalAveragePoolU8 {
+    params: GlobalAveragePoolU8Params,
+    multiplier: f32,
+    kernel: &'static Kernel<SumEntry>,
+}
+
+/// Rows that are added in 32 bits before the sums move to 64: 2^23 * 255 is below 2^31.
+const ROWS_OF_I32: usize = 1 << 23;
+
+impl GlobalAveragePoolU8 {
+    /// Prepares the pooling for the best kernel that needs no more than `isa`.
+    pub fn new(params: &GlobalAveragePoolU8Params, isa: Isa) -> GlobalAveragePoolU8 {
+        GlobalAveragePoolU8::with_kernel(params, Kernel::pick(SUM_KERNELS, isa))
+    }
+
+    /// Prepares the pooling for one kernel of the list; for tests and benchmarks.
+    ///
+    /// # Panics
+    ///
+    /// If this CPU cannot execute the kernel.
+    pub fn with_kernel(
+        params: &GlobalAveragePoolU8Params,
+        kernel: &'static Kernel<SumEntry>,
+    ) -> GlobalAveragePoolU8 {
+        kernel.check();
+        let multiplier = params.input_scale / (params.output_scale * params.pixels as f32);
+        GlobalAveragePoolU8 { params: *params, multiplier, kernel }
+    }
+
+    /// Averages `input`, `[batch, pixels, channels]`, into `output`, `[batch, channels]`. Sums
+    /// beyond 32 bits, possible above 8.4 million pixels, saturate.
+    ///
+    /// # Panics
+    ///
+    /// If a length contradicts the parameters.
+    pub fn run(&self, input: &[u8], output: &mut [u8]) {
+        let GlobalAveragePoolU8Params { pixels, channels, .. } = self.params;
+        assert_eq!(input.len(), output.len() * pixels, "input and output contradict the shape");
+        if input.is_empty() {
+            output.fill(self.params.output_zero_point);
+            return;
+        }
+        assert!(output.len().is_multiple_of(channels), "the output contradicts the channels");
+        let mut sums = vec![0i32; channels];
+        let mut totals = vec![0i64; channels];
+        let pictures = input.chunks_exact(pixels * channels);
+        for (picture, output) in pictures.zip(output.chunks_exact_mut(channels)) {
+            totals.fill(0);
+            for rows in picture.chunks(ROWS_OF_I32.saturating_mul(channels)) {
+                sums.fill(0);
+                // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set.
+                unsafe { (self.kernel.entry)(rows, &mut sums) }
+                totals.iter_mut().zip(&sums).for_each(|(total, &sum)| *total += i64::from(sum));
+            }
+            let offset = pixels as i64 * i64::from(self.params.input_zero_point);
+            for (code, total) in output.iter_mut().zip(&totals) {
+                let acc = (total - offset).clamp(i32::MIN.into(), i32::MAX.into()) as i32;
+                *code = requantize(acc, self.multiplier, self.params.output_zero_point);
+            }
+        }
+    }
+}
+
+fn max_scalar(input: &[u8], output: &mut [u8]) {
+    for (largest, &code) in output.iter_mut().zip(input) {
+        *largest = code.max(*largest);
+    }
+}
+
+fn sum_scalar(input: &[u8], sums: &mut [i32]) {
+    for row in input.chunks_exact(sums.len()) {
+        for (sum, &code) in sums.iter_mut().zip(row) {
+            *sum += i32::from(code);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn max_by_hand_and_by_loop() {
+        // A 2x2 window of stride 1 over one channel of 2x3, padded by one row above.
+        let shape = ConvShape {
+            in_h: 2,
+            in_w: 3,
+            in_c: 1,
+            out_h: 2,
+            out_w: 2,
+            out_c: 1,
+            kernel_h: 2,
+            kernel_w: 2,
+            pad_top: 1,
+            ..ConvShape::gemm(1, 1, 1)
+        };
+        let mut output = [9; 4];
+        MaxPoolU8::new(&shape, Isa::Scalar).run(&[1, 2, 3, 4, 0, 5], 0..4, &mut output);
+        assert_eq!(output, [2, 3, 4, 5]);
+
+        for channels in (1..70).chain([200]) {
+            let shape = ConvShape {
+                batch: 2,
+                in_h: 7,
+                in_w: 6,
+                in_c: channels,
+                out_h: 4,
+                out_w: 3,
+                out_c: channels,
+                kernel_h: 3,
+                kernel_w: 3,
+                stride_h: 2,
+                stride_w: 2,
+                pad_top: 1,
+                pad_left: 1,
+                groups: channels,
+                ..ConvShape::gemm(1, 1, 1)
+            };
+            let input: Vec<u8> =
+                (0..shape.input_len()).map(|i| (i * i * 31 + i * 7 + channels) as u8).collect();
+            for kernel in MAX_KERNELS.iter().filter(|kernel| kernel.isa.is_supported()) {
+                let pool = MaxPoolU8::with_kernel(&shape, kernel);
+                let mut output = vec![1; 17 * channels];
+                pool.run(&input, 3..20, &mut output);
+                for (i, &code) in output.iter().enumerate() {
+                    let (pixel, channel) = (3 + i / channels, i % channels);
+                    let (image, y, x) = (pixel / 12, pixel % 12 / 3, pixel % 3);
+                    let mut want = 0;
+                    for in_y in (2 * y).saturating_sub(1)..(2 * y + 2).min(7) {
+                        for in_x in (2 * x).saturating_sub(1)..(2 * x + 2).min(6) {
+                            let at = ((image * 7 + in_y) * 6 + in_x) * channels + channel;
+                            want = want.max(input[at]);
+                        }
+                    }
+                    assert_eq!(code, want, "{} {channels} {pixel} {channel}", kernel.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn average_by_hand_and_by_loop() {
+        let params = GlobalAveragePoolU8Params {
+            pixels: 4,
+            channels: 2,
+            input_scale: 0.5,
+            input_zero_point: 10,
+            output_scale: 0.25,
+            output_zero_point: 100,
+        };
+        let mut output = [0; 4];
+        // Sums of q - 10 are 5, -2, 0 and 400; times 1/2: 2.5 (to even 2), -1, 0, 200.
+        GlobalAveragePoolU8::new(&params, Isa::Scalar)
+            .run(&[11, 9, 11, 9, 11, 10, 12, 10, 10, 110, 10, 110, 10, 110, 10, 110], &mut output);
+        assert_eq!(output, [102, 99, 100, 255]);
+
+        for (pixels, channels) in (1..70).map(|c| (49, c)).chain([(1, 5), (5000, 33), (7, 1280)]) {
+            let params = GlobalAveragePoolU8Params {
+                pixels,
+                channels,
+                input_scale: 0.031,
+                input_zero_point: 101,
+                output_scale: 0.017,
+                output_zero_point: 77,
+            };
+            let input: Vec<u8> =
+                (0..2 * pixels * channels).map(|i| (i * i * 31 + i / 3 + pixels) as u8).collect();
+            for kernel in SUM_KERNELS.iter().filter(|kernel| kernel.isa.is_supported()) {
+                let mut output = vec![0; 2 * channels];
+                GlobalAveragePoolU8::with_kernel(&params, kernel).run(&input, &mut output);
+                for (i, &code) in output.iter().enumerate() {
+                    let (image, channel) = (i / channels, i % channels);
+                    let acc: i64 = (0..pixels)
+                        .map(|p| i64::from(input[(image * pixels + p) * channels + channel]) - 101)
+                        .sum();
+                    let scaled =
+                        (acc as f32 * (0.031f32 / (0.017f32 * pixels as f32))).round_ties_even();
+                    let want = (scaled as i64 + 77).clamp(0, 255) as u8;
+                    assert_eq!(code, want, "{} {pixels} {channels}", kernel.name);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Between f32 and 8-bit codes.
+
+use crate::{Isa, Kernel};
+
+type Quantize = unsafe fn(&[f32], f32, u8, &mut [u8]);
+type Dequantize = unsafe fn(&[u8], f32, u8, &mut [f32]);
+
+/// Every kernel of [`quantize_f32_u8`], best first and scalar last.
+pub static QUANTIZE_KERNELS: &[Kernel<Quantize>] =
+    &[Kernel { name: "quantize__scalar", isa: Isa::Scalar, entry: quantize_scalar }];
+
+/// Every kernel of [`dequantize_u8_f32`], best first and scalar last.
+pub static DEQUANTIZE_KERNELS: &[Kernel<Dequantize>] =
+    &[Kernel { name: "dequantize__scalar", isa: Isa::Scalar, entry: dequantize_scalar }];
+
+/// `saturate(round_ties_even(x / scale) + zero_point)`: a true division, rounded before the zero
+/// point is added. NaN gives the code 0. `scale` is finite and positive.
+///
+/// # Panics
+///
+/// If the lengths differ.
+pub fn quantize_f32_u8(input: &[f32], scale: f32, zero_point: u8, output: &mut [u8], isa: Isa) {
+    assert_eq!(input.len(), output.len(), "input and output differ in length");
+    // SAFETY: `pick` made sure that this CPU has the kernel's instruction set.
+    unsafe { (Kernel::pick(QUANTIZE_KERNELS, isa).entry)(input, scale, zero_point, output) }
+}
+
+/// `f32(q - zero_point) * scale`.
+///
+/// # Panics
+///
+/// If the lengths differ.
+pub fn dequantize_u8_f32(input: &[u8], scale: f32, zero_point: u8, output: &mut [f32], isa: Isa) {
+    assert_eq!(input.len(), output.len(), "input and output differ in length");
+    // SAFETY: `pick` made sure that this CPU has the kernel's instruction set.
+    unsafe { (Kernel::pick(DEQUANTIZE_KERNELS, isa).entry)(input, scale, zero_point, output) }
+}
+
+fn quantize_scalar(input: &[f32], scale: f32, zero_point: u8, output: &mut [u8]) {
+    let zero_point = f32::from(zero_point);
+    for (code, &x) in output.iter_mut().zip(input) {
+        // `max` first: it turns NaN into the lowest code, which is 0.
+        let q = (x / scale).max(-zero_point).min(255.0 - zero_point);
+        *code = (q.round_ties_even() + zero_point) as u8;
+    }
+}
+
+fn dequantize_scalar(input: &[u8], scale: f32, zero_point: u8, output: &mut [f32]) {
+    for (x, &code) in output.iter_mut().zip(input) {
+        *x = (i32::from(code) - i32::from(zero_point)) as f32 * scale;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_worked_out_by_hand() {
+        let input = [0.0, 0.25, 0.75, 1.25, -0.25, -0.75, 1e30, -1e30, f32::NAN, f32::INFINITY];
+        let want = [10, 10, 12, 12, 10, 8, 255, 0, 0, 255];
+        for kernel in QUANTIZE_KERNELS.iter().filter(|kernel| kernel.isa.is_supported()) {
+            let mut output = [77; 10];
+            // SAFETY: the filter checked the instruction set; the lengths are equal.
+            unsafe { (kernel.entry)(&input, 0.5, 10, &mut output) };
+            assert_eq!(output, want, "{}", kernel.name);
+        }
+        let mut output = [0.0; 3];
+        dequantize_u8_f32(&[0, 10, 255], 0.5, 10, &mut output, Isa::Scalar);
+        assert_eq!(output, [-5.0, 0.0, 122.5]);
+    }
+
+    #[test]
+    fn every_kernel_equals_scalar() {
+        for len in (0..70).chain([1000]) {
+            let input: Vec<f32> = (0..len)
+                .map(|i| match i % 97 {
+                    13 => f32::NAN,
+                    14 => f32::NEG_INFINITY,
+                    15 => f32::MAX,
+                    _ => (i as f32 - 30.0) * 0.37 + (i % 2) as f32 * 40.0,
+                })
+                .collect();
+            for (scale, zero_point) in [(0.37, 0), (0.1, 255), (0.74, 128), (1e-38, 3), (1e30, 9)] {
+                let mut want = vec![0; len];
+                quantize_scalar(&input, scale, zero_point, &mut want);
+                for kernel in QUANTIZE_KERNELS.iter().filter(|kernel| kernel.isa.is_supported()) {
+                    let mut got = vec![1; len];
+                    // SAFETY: the filter checked the instruction set; the lengths are equal.
+                    unsafe { (kernel.entry)(&input, scale, zero_point, &mut got) };
+                    assert_eq!(got, want, "{} {scale} {zero_point}", kernel.name);
+                }
+                let codes: Vec<u8> = (0..len).map(|i| (i * 91) as u8).collect();
+                let mut want = vec![0.0; len];
+                dequantize_scalar(&codes, scale, zero_point, &mut want);
+                for kernel in DEQUANTIZE_KERNELS.iter().filter(|kernel| kernel.isa.is_supported()) {
+                    let mut got = vec![1.0; len];
+                    // SAFETY: the filter checked the instruction set; the lengths are equal.
+                    unsafe { (kernel.entry)(&codes, scale, zero_point, &mut got) };
+                    assert_eq!(got, want, "{} {scale} {zero_point}", kernel.name);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The one rule that turns a 32-bit accumulator into an 8-bit code.
+//!
+//! Convolution, matrix product, multiplication and average pooling all end here, so that a kernel
+//! of one family can never round differently from another's.
+
+/// Turns the accumulator `acc` into a code: `acc` as f32 times `multiplier`, clamped to the range
+/// of codes, rounded with ties to even, plus the zero point.
+///
+/// `multiplier` is finite and positive. The conversion to f32 and the multiplication round
+/// separately: a fused operation would change the last bit.
+#[inline]
+pub fn requantize(acc: i32, multiplier: f32, zero_point: u8) -> u8 {
+    let zero_point = f32::from(zero_point);
+    let scaled = (acc as f32 * multiplier).clamp(-zero_point, 255.0 - zero_point);
+    // Both terms are whole numbers below 256, so the sum is exact and within 0..=255.
+    (scaled.round_ties_even() + zero_point) as u8
+}
+
+/// The same rule, eight accumulators at a time.
+#[cfg(target_arch = "x86_64")]
+#[expect(dead_code, reason = "the kernels that use it follow")]
+pub(crate) mod avx2 {
+    use std::arch::x86_64::*;
+
+    /// What the vector form needs of the zero point, made once per call of a kernel.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Requantizer {
+        high: __m256,
+        zero_point: __m256i,
+    }
+
+    impl Requantizer {
+        #[target_feature(enable = "avx2,fma")]
+        #[inline]
+        pub(crate) fn new(zero_point: u8) -> Self {
+            Requantizer {
+                high: _mm256_set1_ps(255.0 - f32::from(zero_point)),
+                zero_point: _mm256_set1_epi16(i16::from(zero_point)),
+            }
+        }
+
+        /// Scaled and rounded, not yet moved by the zero point.
+        ///
+        /// Only the upper bound is clamped here: below, the conversion yields at worst `i32::MIN`,
+        /// which the packing saturates to -32768, the addition of the zero point leaves negative,
+        /// and the second packing turns into 0, the code that clamping would have given.
+        #[target_feature(enable = "avx2,fma")]
+        #[inline]
+        fn scale(self, acc: __m256i, multiplier: __m256) -> __m256i {
+            let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), multiplier);
+            _mm256_cvtps_epi32(_mm256_min_ps(scaled, self.high))
+        }
+
+        /// Columns 0..16 of two rows: the low half of the result is row 0, the high half row 1.
+        #[target_feature(enable = "avx2,fma")]
+        #[inline]
+        pub(crate) fn two_rows(
+            self,
+            row0: [__m256i; 2],
+            row1: [__m256i; 2],
+            multiplier: [__m256; 2],
+        ) -> __m256i {
+            let pack = |row: [__m256i; 2]| {
+                let words = _mm256_packs_epi32(
+                    self.scale(row[0], multiplier[0]),
+                    self.scale(row[1], multiplier[1]),
+                );
+                _mm256_adds_epi16(words, self.zero_point)
+            };
+            let bytes = _mm256_packus_epi16(pack(row0), pack(row1));
+            // The packings work within 128-bit halves; this puts the columns back in order.
+            _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
+        }
+
+        /// Columns 0..16 of one row.
+        #[target_feature(enable = "avx2,fma")]
+        #[inline]
+        pub(crate) fn one_row(self, row: [__m256i; 2], multiplier: [__m256; 2]) -> __m128i {
+            _mm256_castsi256_si128(self.two_rows(row, row, multiplier))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::requantize;
+
+    #[test]
+    fn numbers_worked_out_by_hand() {
+        for (acc, multiplier, zero_point, code) in [
+            (0, 1.0, 7, 7),
+            (1, 0.5, 0, 0),
+            (3, 0.5, 0, 2),
+            (5, 0.5, 0, 2),
+            (-1, 0.5, 10, 10),
+            (-3, 0.5, 10, 8),
+            // Ties are settled before the zero point is added: 2.5 -> 2, and 2 + 3 = 5.
+            (5, 0.5, 3, 5),
+            (1000, 1.0, 128, 255),
+            (-1000, 1.0, 128, 0),
+            (i32::MAX, 1.0e30, 1, 255),
+            (i32::MIN, 1.0e30, 1, 0),
+            (i32::MIN, 1.0e-9, 9, 7),
+            // 16777217 has no f32; the conversion gives 16777216, so 4.5 of 2^-22 * 1.125 is a tie.
+            (16_777_217, 1.125 / 4_194_304.0, 0, 4),
+        ] {
+            assert_eq!(requantize(acc, multiplier, zero_point), code, "{acc} * {multiplier}");
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn vector_equals_scalar() {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx2,fma")]
+        fn vector(acc: &[i32; 32], multiplier: &[f32; 16], zero_point: u8) -> [u8; 32] {
+            let mut out = [0; 32];
+            // SAFETY: every access is of 32 bytes inside the arrays; the caller checked AVX2.
+            unsafe {
+                let load = |at: usize| _mm256_loadu_si256(acc.as_ptr().add(at).cast());
+                let multiplier = [
+                    _mm256_loadu_ps(multiplier.as_ptr()),
+                    _mm256_loadu_ps(multiplier.as_ptr().add(8)),
+                ];
+                let codes = super::avx2::Requantizer::new(zero_point).two_rows(
+                    [load(0), load(8)],
+                    [load(16), load(24)],
+                    multiplier,
+                );
+                _mm256_storeu_si256(out.as_mut_ptr().cast(), codes);
+            }
+            out
+        }
+
+        if !crate::Isa::Avx2.is_supported() {
+            println!("skipped: this CPU has no AVX2");
+            return;
+        }
+        let mut accs = vec![i32::MIN, i32::MIN + 1, i32::MAX, i32::MAX - 1];
+        accs.extend(-700..700);
+        accs.extend((0..31).flat_map(|bit| [-1, 0, 1].map(|by| (1i32 << bit) + by)));
+        accs.extend((0..31).flat_map(|bit| [-1, 0, 1].map(|by| -(1i32 << bit) + by)));
+        let multipliers = [0.5, 0.25, 1.0, 1.5, 0.1, 1.0 / 3.0, 1e-30, 1e30, f32::MAX, 1.0e-9];
+        for zero_point in [0, 1, 127, 128, 254, 255] {
+            for multiplier in multipliers {
+                for chunk in accs.chunks(32) {
+                    let mut block = [0; 32];
+                    block[..chunk.len()].copy_from_slice(chunk);
+                    // SAFETY: AVX2 was checked at the top of this test.
+                    let got = unsafe { vector(&block, &[multiplier; 16], zero_point) };
+                    let want = block.map(|acc| requantize(acc, multiplier, zero_point));
+                    assert_eq!(got, want, "{block:?} * {multiplier} + {zero_point}");
+                }
+            }
+        }
+    }
+}

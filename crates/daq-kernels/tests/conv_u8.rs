@@ -1,0 +1,364 @@
+//! Every 8-bit convolution kernel against the formula, written as a plain loop over 64-bit sums.
+
+use daq_kernels::conv_u8::KERNELS;
+use daq_kernels::{ConvShape, ConvU8, ConvU8Kernel, ConvU8Params, Isa, WeightsU8};
+
+/// A small generator (xorshift), so that every run tests the same cases.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 11
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+}
+
+/// The data of one convolution, owned.
+#[derive(Debug)]
+struct Case {
+    shape: ConvShape,
+    input: Vec<u8>,
+    weights: Vec<i16>,
+    weight_zero_point: Option<Vec<u8>>,
+    bias: Vec<i32>,
+    input_zero_point: u8,
+    multipliers: Vec<f32>,
+    output_zero_point: u8,
+}
+
+/// How large the values of a case are.
+#[derive(Clone, Copy, Debug)]
+enum Values {
+    /// Codes of the whole range.
+    Uniform,
+    /// Weights mostly small, so that the forms that need it apply to some panels and not to others.
+    Small,
+    /// 0 and 255 against -128, -127 and 127.
+    Extreme,
+    /// 255 against 127 everywhere, or against -128: every saturating instruction would saturate.
+    Worst(i16),
+    /// u8 weights with zero points at the ends.
+    Asymmetric,
+}
+
+const VALUES: [Values; 7] = [
+    Values::Uniform,
+    Values::Small,
+    Values::Small,
+    Values::Extreme,
+    Values::Worst(127),
+    Values::Worst(-128),
+    Values::Asymmetric,
+];
+
+fn case(shape: ConvShape, values: Values, random: &mut Random) -> Case {
+    let input = (0..shape.input_len())
+        .map(|_| match values {
+            Values::Extreme => random.pick(&[0, 255]),
+            Values::Worst(_) => 255,
+            _ => random.next() as u8,
+        })
+        .collect();
+    let asymmetric = matches!(values, Values::Asymmetric);
+    let small = [3, 15, 31, 32, 60, 64][random.below(6)];
+    let weights = (0..shape.weight_len())
+        .map(|_| match values {
+            Values::Uniform => random.next() as u8 as i8 as i16,
+            Values::Small if random.below(2000) == 0 => random.pick(&[127, -128]),
+            Values::Small => random.below(2 * small + 1) as i16 - small as i16,
+            Values::Extreme => random.pick(&[-128, -127, 127]),
+            Values::Worst(weight) => weight,
+            Values::Asymmetric => random.next() as u8 as i16,
+        })
+        .collect();
+    let weight_zero_point = asymmetric.then(|| {
+        let len = random.pick(&[1, shape.out_c]);
+        (0..len).map(|_| random.pick(&[0, 7, 128, 255])).collect()
+    });
+    let biases = if random.below(4) == 0 { 0 } else { shape.out_c };
+    let bias = (0..biases).map(|_| random.next() as i16 as i32 * 4).collect();
+    let spread = (shape.group_in() * shape.taps()) as f32;
+    let multipliers =
+        (0..shape.out_c).map(|_| (random.below(900) + 100) as f32 * 1e-5 / spread.sqrt()).collect();
+    Case {
+        shape,
+        input,
+        weights,
+        weight_zero_point,
+        bias,
+        input_zero_point: random.pick(&[0, 255, 128, 3]),
+        multipliers,
+        output_zero_point: random.pick(&[0, 255, 128, 101]),
+    }
+}
+
+impl Case {
+    fn with_params<T>(&self, then: impl FnOnce(&ConvU8Params) -> T) -> T {
+        let signed: Vec<i8>;
+        let unsigned: Vec<u8>;
+        let weights = match &self.weight_zero_point {
+            None => {
+                signed = self.weights.iter().map(|&w| w as i8).collect();
+                WeightsU8::I8(&signed)
+            }
+            Some(zero_point) => {
+                unsigned = self.weights.iter().map(|&w| w as u8).collect();
+                WeightsU8::U8 { codes: &unsigned, zero_point }
+            }
+        };
+        then(&ConvU8Params {
+            shape: self.shape,
+            weights,
+            bias: &self.bias,
+            input_zero_point: self.input_zero_point,
+            multipliers: &self.multipliers,
+            output_zero_point: self.output_zero_point,
+        })
+    }
+
+    /// The formula: `requantize(bias + sum((x - x_zp) * (w - w_zp)))`, padding being `x_zp`.
+    fn expected(&self) -> Vec<u8> {
+        let s = &self.shape;
+        let mut output = Vec::new();
+        for image in 0..s.batch {
+            for (y, x) in (0..s.out_h).flat_map(|y| (0..s.out_w).map(move |x| (y, x))) {
+                for out in 0..s.out_c {
+                    let mut acc = i64::from(self.bias.get(out).copied().unwrap_or(0));
+                    let w_zp = match &self.weight_zero_point {
+                        None => 0,
+                        Some(all) if all.len() == 1 => i64::from(all[0]),
+                        Some(each) => i64::from(each[out]),
+                    };
+                    for (ky, kx) in
+                        (0..s.kernel_h).flat_map(|ky| (0..s.kernel_w).map(move |kx| (ky, kx)))
+                    {
+                        let in_y = (y * s.stride_h + ky * s.dilation_h) as i64 - s.pad_top as i64;
+                        let in_x = (x * s.stride_w + kx * s.dilation_w) as i64 - s.pad_left as i64;
+                        if !(0..s.in_h as i64).contains(&in_y)
+                            || !(0..s.in_w as i64).contains(&in_x)
+                        {
+                            continue;
+                        }
+                        let pixel = (image * s.in_h + in_y as usize) * s.in_w + in_x as usize;
+                        for c in 0..s.group_in() {
+                            let channel = out / s.group_out() * s.group_in() + c;
+                            let code = i64::from(self.input[pixel * s.in_c + channel]);
+                            let at = ((out * s.group_in() + c) * s.kernel_h + ky) * s.kernel_w + kx;
+                            acc += (code - i64::from(self.input_zero_point))
+                                * (i64::from(self.weights[at]) - w_zp);
+                        }
+                    }
+                    let scaled = (acc as f32 * self.multipliers[out]).round_ties_even();
+                    let code = f64::from(scaled) + f64::from(self.output_zero_point);
+                    output.push(code.clamp(0.0, 255.0) as u8);
+                }
+            }
+        }
+        output
+    }
+
+    /// Runs every kernel over all pixels, and over one arbitrary range.
+    fn check(&self, values: Values, random: &mut Random) {
+        let s = &self.shape;
+        let want = self.expected();
+        for kernel in usable(s) {
+            let conv = self.with_params(|params| ConvU8::with_kernel(params, kernel));
+            let mut got = vec![0xAA; want.len()];
+            conv.run(&self.input, s.all_pixels(), &mut got);
+            if let Some(at) = (0..want.len()).find(|&at| got[at] != want[at]) {
+                panic!(
+                    "{}: pixel {}, channel {}: {} instead of {} ({values:?}, {s:?})",
+                    kernel.name,
+                    at / s.out_c,
+                    at % s.out_c,
+                    got[at],
+                    want[at]
+                );
+            }
+            let first = random.below(s.pixels() + 1);
+            let last = first + random.below(s.pixels() - first + 1);
+            let mut part = vec![0xAA; (last - first) * s.out_c];
+            conv.run(&self.input, first..last, &mut part);
+            let want = &want[first * s.out_c..last * s.out_c];
+            assert!(part == want, "{} pixels {first}..{last} ({values:?}, {s:?})", kernel.name);
+        }
+    }
+}
+
+fn usable(shape: &ConvShape) -> impl Iterator<Item = &'static ConvU8Kernel> {
+    KERNELS.iter().filter(move |k| k.isa.is_supported() && (k.supports)(shape))
+}
+
+fn random_shape(random: &mut Random) -> ConvShape {
+    let depthwise = random.below(3) == 0;
+    let (kernel_h, kernel_w) =
+        random.pick(&[(1, 1), (3, 3), (5, 5), (1, 3), (3, 2), (7, 7), (2, 4)]);
+    let (dilation_h, dilation_w) = random.pick(&[(1, 1), (1, 1), (1, 1), (2, 2), (1, 3), (2, 1)]);
+    let (pad_top, pad_left) = (random.below(kernel_h), random.below(kernel_w));
+    let (stride_h, stride_w) = random.pick(&[(1, 1), (1, 1), (2, 2), (1, 2), (3, 1)]);
+    let (in_h, in_w) = (1 + random.below(11), 1 + random.below(14));
+    let groups = if depthwise { 2 + random.below(60) } else { random.pick(&[1, 1, 1, 2, 3]) };
+    let channels = |random: &mut Random| match depthwise {
+        true => groups,
+        false => groups * (1 + random.below(40)),
+    };
+    // Padding after the last row and column is whatever the output size implies.
+    let out =
+        |len: usize, kernel: usize, stride: usize, dilation: usize, before: usize, after: usize| {
+            (len + before + after).saturating_sub((kernel - 1) * dilation + 1) / stride + 1
+        };
+    let (after_h, after_w) = (random.below(kernel_h), random.below(kernel_w));
+    ConvShape {
+        batch: 1 + random.below(2),
+        in_h,
+        in_w,
+        in_c: channels(random),
+        out_h: out(in_h, kernel_h, stride_h, dilation_h, pad_top, after_h),
+        out_w: out(in_w, kernel_w, stride_w, dilation_w, pad_left, after_w),
+        out_c: channels(random),
+        kernel_h,
+        kernel_w,
+        stride_h,
+        stride_w,
+        dilation_h,
+        dilation_w,
+        pad_top,
+        pad_left,
+        groups,
+    }
+}
+
+#[test]
+fn random_shapes() {
+    let mut random = Random(0x1234_5678_9ABC_DEF1);
+    for i in 0..600 {
+        let shape = random_shape(&mut random);
+        let values = VALUES[i % VALUES.len()];
+        case(shape, values, &mut random).check(values, &mut random);
+    }
+}
+
+#[test]
+fn every_tail_of_channels() {
+    let mut random = Random(99);
+    for channels in 1..=40 {
+        let pointwise = |in_c, out_c| ConvShape {
+            in_h: 3,
+            in_w: 3,
+            out_h: 3,
+            out_w: 3,
+            in_c,
+            out_c,
+            ..ConvShape::gemm(1, 1, 1)
+        };
+        let spatial = |in_c, out_c, groups| ConvShape {
+            kernel_h: 3,
+            kernel_w: 3,
+            pad_top: 1,
+            pad_left: 1,
+            groups,
+            ..pointwise(in_c, out_c)
+        };
+        for shape in [
+            pointwise(channels, 17),
+            pointwise(19, channels),
+            spatial(channels, 5, 1),
+            spatial(6, channels, 1),
+            spatial(2 * channels, 4, 2),
+            spatial(channels, channels, channels),
+            // Several outputs for each input channel.
+            spatial(channels, 2 * channels, channels),
+            ConvShape::gemm(1 + channels % 6, channels, 40 - channels % 3),
+        ] {
+            for values in VALUES {
+                case(shape, values, &mut random).check(values, &mut random);
+            }
+        }
+    }
+}
+
+#[test]
+fn large_sums_stay_exact() {
+    let mut random = Random(7);
+    for shape in [ConvShape::gemm(1, 4096, 33), ConvShape::gemm(5, 2050, 16)] {
+        for values in VALUES {
+            case(shape, values, &mut random).check(values, &mut random);
+        }
+    }
+}
+
+/// Numbers worked out by hand, for every kernel.
+#[test]
+fn by_hand() {
+    // One pixel, x = [3, 5, 7] around zero point 2: [1, 3, 5]. Two outputs with weights [1, 2, 3]
+    // and [-1, 0, 1]: 22 and 4, plus biases 2 and -9: 24 and -5; times 1/8 and 1/2: 3 and -2.5,
+    // which ties to -2; plus 10.
+    let shape = ConvShape::gemm(1, 3, 2);
+    let params = ConvU8Params {
+        shape,
+        weights: WeightsU8::I8(&[1, 2, 3, -1, 0, 1]),
+        bias: &[2, -9],
+        input_zero_point: 2,
+        multipliers: &[0.125, 0.5],
+        output_zero_point: 10,
+    };
+    // The same weights as u8 codes of zero points 1 and 4.
+    let asymmetric = ConvU8Params {
+        weights: WeightsU8::U8 { codes: &[2, 3, 4, 3, 4, 5], zero_point: &[1, 4] },
+        ..params
+    };
+    for kernel in usable(&shape) {
+        for params in [&params, &asymmetric] {
+            let mut output = [0; 2];
+            ConvU8::with_kernel(params, kernel).run(&[3, 5, 7], 0..1, &mut output);
+            assert_eq!(output, [13, 8], "{}", kernel.name);
+        }
+    }
+
+    // A 3x3 sum over a 2x2 picture of two channels, padded by 1: each output is the sum of the
+    // whole picture around zero point 1. Channel 0 sums to 1+2+3+4 = 10, channel 1 (doubled) to 8.
+    let shape = ConvShape {
+        in_h: 2,
+        in_w: 2,
+        out_h: 2,
+        out_w: 2,
+        in_c: 2,
+        out_c: 2,
+        kernel_h: 3,
+        kernel_w: 3,
+        pad_top: 1,
+        pad_left: 1,
+        groups: 2,
+        ..ConvShape::gemm(1, 1, 1)
+    };
+    let weights: Vec<i8> = [[1i8; 9], [2; 9]].concat();
+    let params = ConvU8Params {
+        shape,
+        weights: WeightsU8::I8(&weights),
+        bias: &[],
+        input_zero_point: 1,
+        multipliers: &[1.0, 1.0],
+        output_zero_point: 0,
+    };
+    for kernel in usable(&shape) {
+        let mut output = [0; 8];
+        ConvU8::with_kernel(&params, kernel).run(&[2, 2, 3, 2, 4, 2, 5, 2], 0..4, &mut output);
+        assert_eq!(output, [10, 8, 10, 8, 10, 8, 10, 8], "{}", kernel.name);
+    }
+}
+
+#[test]
+fn list_is_best_first_and_scalar_last() {
+    assert!(KERNELS.is_sorted_by(|a, b| a.isa >= b.isa));
+    assert_eq!(KERNELS.last().map(|kernel| kernel.isa), Some(Isa::Scalar));
+}
