@@ -1,1 +1,6 @@
 //! daq-quant
+#![forbid(unsafe_code)]
+
+pub mod files;
+pub mod npy;
+pub mod npz;
