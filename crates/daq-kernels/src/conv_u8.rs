@@ -11,6 +11,10 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use crate::conv_u8_dense::DenseConv;
+#[cfg(target_arch = "x86_64")]
+use crate::conv_u8_panel::Form;
 use crate::conv_u8_scalar::ScalarConv;
 use crate::{ConvShape, Isa};
 
@@ -142,12 +146,35 @@ pub struct ConvU8Kernel {
 }
 
 /// Every kernel, best first and scalar last.
-pub static KERNELS: &[ConvU8Kernel] = &[ConvU8Kernel {
-    name: "qconv__scalar",
-    isa: Isa::Scalar,
-    supports: |_| true,
-    pack: |params| Box::new(ScalarConv::new(params)),
-}];
+pub static KERNELS: &[ConvU8Kernel] = &[
+    #[cfg(target_arch = "x86_64")]
+    ConvU8Kernel {
+        name: "qconv_4x16_doubled__avx2",
+        isa: Isa::Avx2,
+        supports: |_| true,
+        pack: |params| Box::new(DenseConv::new(params, Form::Doubled)),
+    },
+    #[cfg(target_arch = "x86_64")]
+    ConvU8Kernel {
+        name: "qconv_4x16_bytes__avx2",
+        isa: Isa::Avx2,
+        supports: |_| true,
+        pack: |params| Box::new(DenseConv::new(params, Form::Bytes)),
+    },
+    #[cfg(target_arch = "x86_64")]
+    ConvU8Kernel {
+        name: "qconv_4x16_words__avx2",
+        isa: Isa::Avx2,
+        supports: |_| true,
+        pack: |params| Box::new(DenseConv::new(params, Form::Words)),
+    },
+    ConvU8Kernel {
+        name: "qconv__scalar",
+        isa: Isa::Scalar,
+        supports: |_| true,
+        pack: |params| Box::new(ScalarConv::new(params)),
+    },
+];
 
 /// An 8-bit convolution, ready to run: weights are already in the order that its kernel reads.
 #[derive(Debug)]

@@ -7,7 +7,13 @@
 pub mod add_u8;
 mod conv_shape;
 pub mod conv_u8;
+#[cfg(target_arch = "x86_64")]
+mod conv_u8_dense;
+#[cfg(target_arch = "x86_64")]
+mod conv_u8_panel;
 mod conv_u8_scalar;
+#[cfg(target_arch = "x86_64")]
+mod conv_u8_tile;
 mod isa;
 mod kernel;
 mod layout;

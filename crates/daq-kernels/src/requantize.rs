@@ -18,7 +18,6 @@ pub fn requantize(acc: i32, multiplier: f32, zero_point: u8) -> u8 {
 
 /// The same rule, eight accumulators at a time.
 #[cfg(target_arch = "x86_64")]
-#[expect(dead_code, reason = "the kernels that use it follow")]
 pub(crate) mod avx2 {
     use std::arch::x86_64::*;
 

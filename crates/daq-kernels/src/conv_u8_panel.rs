@@ -1,0 +1,236 @@
+//! Weights of the dense AVX2 convolution, packed so that no multiplication saturates.
+//!
+//! Output channels go in panels of 16 (the last one of a group may be half as wide). Within a tap
+//! the input channels go in k-quads, four bytes that are broadcast together. `vpmaddubsw` adds two
+//! products of a quad in 16 bits, signed and saturating, and a code is up to 255, so it is exact
+//! where the weights of one sign among the two sum to at most 128: 255 * 128 = 32,640 < 32,767, and
+//! likewise below zero. Each quad of each panel therefore takes the fastest form that is exact for
+//! its weights, whatever they are:
+//!
+//! - *doubled*: two quads whose four weights per 16-bit lane keep the bound together are added in
+//!   16 bits and widened once;
+//! - *bytes*: the two weights of each lane keep the bound;
+//! - *words*: `vpmaddwd` on 16-bit weights, which is exact for every weight of -255..=255.
+//!
+//! The quads of a tap are reordered so that each form runs in one uninterrupted loop.
+
+use crate::conv_u8::ConvU8Params;
+
+/// The fastest form that packing may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Form {
+    /// Only words.
+    Words,
+    /// Bytes where exact, otherwise words.
+    Bytes,
+    /// Doubled where exact, otherwise bytes or words.
+    Doubled,
+}
+
+/// How many steps of each form one tap takes, in this order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Steps {
+    pub(crate) doubled: u32,
+    pub(crate) bytes: u32,
+    pub(crate) words: u32,
+}
+
+/// Up to 16 output channels.
+#[derive(Debug)]
+pub(crate) struct Panel {
+    /// First output channel, and how many.
+    pub(crate) first: usize,
+    pub(crate) columns: usize,
+    /// Steps of each tap.
+    pub(crate) steps: Vec<Steps>,
+    /// For each step the byte offsets of its one quad (or two, when doubled) from the tap's start.
+    pub(crate) offsets: Vec<u32>,
+    /// For each step its weights, a multiple of 32 bytes: see [`Panel::halves`].
+    pub(crate) codes: Vec<i8>,
+    /// Folded bias, zero beyond `columns`.
+    pub(crate) bias: [i32; 16],
+    /// Multipliers, zero beyond `columns`.
+    pub(crate) multipliers: [f32; 16],
+}
+
+/// Most that the weights of one sign in one 16-bit lane may sum to.
+const LANE_BOUND: i16 = 128;
+
+/// The sums of the positive and of the negative weights that one quad adds to each 16-bit lane.
+struct LaneSums {
+    positive: [i16; 32],
+    negative: [i16; 32],
+}
+
+impl LaneSums {
+    fn new(quad: &[[i16; 4]; 16]) -> Self {
+        let sum = |lane: usize, keep: fn(i16) -> i16| {
+            let pair = &quad[lane / 2][lane % 2 * 2..][..2];
+            keep(pair[0]) + keep(pair[1])
+        };
+        LaneSums {
+            positive: std::array::from_fn(|lane| sum(lane, |w| w.max(0))),
+            negative: std::array::from_fn(|lane| sum(lane, |w| w.min(0))),
+        }
+    }
+
+    /// Whether a step of bytes is exact. (A single weight of 128, within the bound, is no i8.)
+    fn fits(&self, quad: &[[i16; 4]; 16]) -> bool {
+        quad.iter().flatten().all(|&weight| weight <= i16::from(i8::MAX))
+            && self.positive.iter().all(|&sum| sum <= LANE_BOUND)
+            && self.negative.iter().all(|&sum| sum >= -LANE_BOUND)
+    }
+
+    fn fits_with(&self, other: &LaneSums) -> bool {
+        // No early exit: 32 lanes at a time are a handful of vector instructions.
+        let highest = (0..32).map(|lane| self.positive[lane] + other.positive[lane]).max();
+        let lowest = (0..32).map(|lane| self.negative[lane] + other.negative[lane]).min();
+        highest <= Some(LANE_BOUND) && lowest >= Some(-LANE_BOUND)
+    }
+}
+
+/// How many quads ahead a partner for a doubled step is sought: bounds the time that packing takes.
+const LOOK_AHEAD: usize = 24;
+
+impl Panel {
+    /// Packs the output channels `first..first + columns`, at most 16 of one group.
+    ///
+    /// `weight(column, tap, k)` is asked for `taps` taps of `tap_len` inputs. `offset` is added to
+    /// the offsets: where the group's channels begin in a pixel.
+    pub(crate) fn new(
+        params: &ConvU8Params,
+        folded_bias: &[i32],
+        form: Form,
+        (first, columns): (usize, usize),
+        (taps, tap_len): (usize, usize),
+        offset: usize,
+        weight: impl Fn(usize, usize, usize) -> i16,
+    ) -> Panel {
+        let mut panel = Panel {
+            first,
+            columns,
+            steps: Vec::with_capacity(taps),
+            offsets: Vec::new(),
+            codes: Vec::new(),
+            bias: [0; 16],
+            multipliers: [0.0; 16],
+        };
+        panel.bias[..columns].copy_from_slice(&folded_bias[first..][..columns]);
+        panel.multipliers[..columns].copy_from_slice(&params.multipliers[first..][..columns]);
+        for tap in 0..taps {
+            let quads: Vec<[[i16; 4]; 16]> = (0..tap_len.div_ceil(4))
+                .map(|quad| {
+                    std::array::from_fn(|column| {
+                        std::array::from_fn(|i| match quad * 4 + i {
+                            k if column < columns && k < tap_len => weight(column, tap, k),
+                            _ => 0,
+                        })
+                    })
+                })
+                .collect();
+            panel.push_tap(&quads, form, offset);
+        }
+        panel
+    }
+
+    /// Columns in eights: the width that the tile computes.
+    pub(crate) fn halves(&self) -> usize {
+        self.columns.div_ceil(8)
+    }
+
+    fn push_tap(&mut self, quads: &[[[i16; 4]; 16]], form: Form, offset: usize) {
+        let mut steps = Steps::default();
+        let sums: Vec<LaneSums> = quads.iter().map(LaneSums::new).collect();
+        let (narrow, wide): (Vec<usize>, Vec<usize>) = (0..quads.len())
+            .partition(|&quad| form >= Form::Bytes && sums[quad].fits(&quads[quad]));
+        let mut single = Vec::new();
+        let mut taken = vec![false; narrow.len()];
+        for i in 0..narrow.len() {
+            if taken[i] {
+                continue;
+            }
+            let ahead = i + 1..narrow.len().min(i + 1 + LOOK_AHEAD);
+            let partner = ahead
+                .filter(|_| form == Form::Doubled)
+                .find(|&j| !taken[j] && sums[narrow[i]].fits_with(&sums[narrow[j]]));
+            if let Some(j) = partner {
+                taken[j] = true;
+                for quad in [narrow[i], narrow[j]] {
+                    self.offsets.push((offset + quad * 4) as u32);
+                    self.push_bytes(&quads[quad]);
+                }
+                steps.doubled += 1;
+            } else {
+                single.push(narrow[i]);
+            }
+        }
+        for quad in single {
+            self.offsets.push((offset + quad * 4) as u32);
+            self.push_bytes(&quads[quad]);
+            steps.bytes += 1;
+        }
+        for quad in wide {
+            self.offsets.push((offset + quad * 4) as u32);
+            // Weights 0 and 2 of every column, then 1 and 3: the order in which a mask and a shift
+            // take the four bytes of the input apart.
+            for pair in [[0, 2], [1, 3]] {
+                for column in &quads[quad][..self.halves() * 8] {
+                    for i in pair {
+                        self.codes.extend(column[i].to_le_bytes().map(|byte| byte as i8));
+                    }
+                }
+            }
+            steps.words += 1;
+        }
+        self.steps.push(steps);
+    }
+
+    fn push_bytes(&mut self, quad: &[[i16; 4]; 16]) {
+        for column in &quad[..self.halves() * 8] {
+            self.codes.extend(column.map(|weight| weight as i8));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Forms that one panel takes for weights `[column][k]` (the rest 0).
+    fn forms(weights: &[(usize, usize, i16)], tap_len: usize) -> (u32, u32, u32) {
+        let params = ConvU8Params {
+            shape: crate::ConvShape::gemm(1, tap_len, 16),
+            weights: crate::WeightsU8::I8(&[]),
+            bias: &[],
+            input_zero_point: 0,
+            multipliers: &[1.0; 16],
+            output_zero_point: 0,
+        };
+        let weight =
+            |column, _, k| weights.iter().find(|w| (w.0, w.1) == (column, k)).map_or(0, |w| w.2);
+        let panel = Panel::new(&params, &[0; 16], Form::Doubled, (0, 16), (1, tap_len), 0, weight);
+        let steps = panel.steps[0];
+        (steps.doubled, steps.bytes, steps.words)
+    }
+
+    #[test]
+    fn the_bound_decides() {
+        // One lane of one quad: 64 + 64 keeps the bound, 65 + 64 does not, opposite signs do.
+        assert_eq!(forms(&[(3, 0, 64), (3, 1, 64)], 4), (0, 1, 0));
+        assert_eq!(forms(&[(3, 0, 65), (3, 1, 64)], 4), (0, 0, 1));
+        assert_eq!(forms(&[(3, 0, 127), (3, 1, -128)], 4), (0, 1, 0));
+        assert_eq!(forms(&[(3, 0, -128), (3, 1, -1)], 4), (0, 0, 1));
+        // Weights 1 and 2 are of different lanes.
+        assert_eq!(forms(&[(3, 1, 127), (3, 2, 127)], 4), (0, 1, 0));
+        // Two quads: weights 0 and 4 meet in a lane when doubled.
+        assert_eq!(forms(&[(3, 0, 64), (3, 4, 64)], 8), (1, 0, 0));
+        assert_eq!(forms(&[(3, 0, 65), (3, 4, 64)], 8), (0, 2, 0));
+        assert_eq!(forms(&[(3, 0, 127), (3, 4, -128)], 8), (1, 0, 0));
+        // The first quad finds its partner beyond one that does not fit.
+        assert_eq!(forms(&[(0, 0, 100), (0, 4, 100), (9, 8, 1)], 12), (1, 1, 0));
+        // A weight outside i8 takes words.
+        assert_eq!(forms(&[(3, 0, 128)], 4), (0, 0, 1));
+        assert_eq!(forms(&[(3, 0, 129)], 4), (0, 0, 1));
+        assert_eq!(forms(&[(3, 0, 255)], 4), (0, 0, 1));
+    }
+}
