@@ -7,12 +7,16 @@ pub mod error;
 pub mod graph;
 pub mod layout;
 pub mod ops;
+pub mod plan;
 pub mod quant;
+pub mod session;
 pub mod tensor;
 
 pub use error::{Error, OpError, Result};
 pub use graph::{Graph, Node, Value, ValueId};
 pub use layout::{Layout, LayoutRule};
 pub use ops::{Op, Spec};
+pub use plan::{Plan, Port};
 pub use quant::QuantParams;
+pub use session::{Model, Session};
 pub use tensor::{DType, Tensor, TensorView, TensorViewMut};
