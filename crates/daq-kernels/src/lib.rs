@@ -4,7 +4,11 @@
 //! definition; every other entry equals it bit for bit, on every CPU and for every number of
 //! threads. Dispatch, tests and benchmarks walk the same list.
 
+#[cfg(target_arch = "x86_64")]
 pub mod add_u8;
+mod conv_f32;
+#[cfg(target_arch = "x86_64")]
+mod conv_f32_avx2;
 mod conv_shape;
 pub mod conv_u8;
 #[cfg(target_arch = "x86_64")]
@@ -12,27 +16,36 @@ mod conv_u8_dense;
 #[cfg(target_arch = "x86_64")]
 mod conv_u8_panel;
 mod conv_u8_scalar;
-#[cfg(target_arch = "x86_64")]
 mod conv_u8_tile;
+mod depthwise_f32;
+mod elementwise_f32;
 mod isa;
 mod kernel;
 mod layout;
 pub mod lookup_u8;
+mod matmul_f32;
 pub mod mul_u8;
 mod pool;
+mod pool_f32;
 pub mod pool_u8;
 pub mod quantize;
 mod requantize;
+#[cfg(test)]
+mod test_util;
 
 pub use add_u8::{AddU8, BinaryU8Params};
+pub use conv_f32::{ConvF32, ConvF32Params};
 pub use conv_shape::ConvShape;
 pub use conv_u8::{ConvU8, ConvU8Kernel, ConvU8Params, WeightsU8};
+pub use elementwise_f32::{BinaryF32, OperandF32, binary_f32, clamp_f32};
 pub use isa::Isa;
 pub use kernel::Kernel;
 pub use layout::{nchw_to_nhwc, nhwc_to_nchw};
 pub use lookup_u8::{lookup_u8, requantize_table, requantize_u8};
+pub use matmul_f32::matmul_f32;
 pub use mul_u8::MulU8;
 pub use pool::Pool;
+pub use pool_f32::{AveragePoolF32, GlobalAveragePoolF32, MaxPoolF32};
 pub use pool_u8::{GlobalAveragePoolU8, GlobalAveragePoolU8Params, MaxPoolU8};
 pub use quantize::{dequantize_u8_f32, quantize_f32_u8};
 pub use requantize::requantize;

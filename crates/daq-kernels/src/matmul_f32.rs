@@ -1,0 +1,121 @@
+//! The product of two float matrices that are both activations.
+//!
+//! The arithmetic is that of [`ConvF32`](crate::ConvF32) without a bias: an element starts as
+//! `0.0` and takes `fma(a, b, acc)` for each `k` in order.
+
+use crate::Isa;
+
+/// `output[m, n] = a[m, k] * b[k, n]`, all row by row. Callers split the rows of `a` over threads.
+///
+/// # Panics
+/// If a slice's length does not match.
+pub fn matmul_f32(
+    m: usize,
+    k: usize,
+    n: usize,
+    a: &[f32],
+    b: &[f32],
+    output: &mut [f32],
+    isa: Isa,
+) {
+    let product = |x: usize, y: usize| x.checked_mul(y).expect("matrix size overflows");
+    assert_eq!(a.len(), product(m, k), "length of a for [{m}, {k}]");
+    assert_eq!(b.len(), product(k, n), "length of b for [{k}, {n}]");
+    assert_eq!(output.len(), product(m, n), "length of the output for [{m}, {n}]");
+    if output.is_empty() {
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if isa >= Isa::Avx2 && Isa::Avx2.is_supported() {
+        return avx2::matmul(k, n, a, b, output);
+    }
+    let _ = isa;
+    for (row, output) in output.chunks_exact_mut(n).enumerate() {
+        output.fill(0.0);
+        for (&a, b) in a[row * k..][..k].iter().zip(b.chunks_exact(n)) {
+            for (acc, &b) in output.iter_mut().zip(b) {
+                *acc = a.mul_add(b, *acc);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use crate::conv_f32_avx2::{Tile, panels};
+    use std::cell::RefCell;
+
+    #[derive(Default)]
+    struct Scratch {
+        rows: Vec<*const f32>,
+        panel: Vec<f32>,
+    }
+
+    thread_local! {
+        static SCRATCH: RefCell<Scratch> = RefCell::default();
+    }
+
+    /// Lengths are checked and nothing of the output is empty; AVX2 and FMA are there.
+    pub(super) fn matmul(k: usize, n: usize, a: &[f32], b: &[f32], output: &mut [f32]) {
+        let m = output.len() / n;
+        SCRATCH.with_borrow_mut(|Scratch { rows, panel }| {
+            rows.clear();
+            rows.extend((0..m).map(|row| a[row * k..].as_ptr()));
+            for (start, vectors) in panels(n) {
+                let width = vectors * 8;
+                let columns = width.min(n - start);
+                panel.clear();
+                panel.resize(width * (1 + k), 0.0);
+                for (panel, b) in panel[width..].chunks_exact_mut(width).zip(b.chunks_exact(n)) {
+                    panel[..columns].copy_from_slice(&b[start..][..columns]);
+                }
+                let tile = Tile {
+                    taps: rows.as_ptr(),
+                    tap_count: 1,
+                    tap_stride: m,
+                    offset: 0,
+                    depth: k,
+                    panel: panel.as_ptr(),
+                    output: output[start..].as_mut_ptr(),
+                    stride: n,
+                    columns,
+                    clamp: (f32::NEG_INFINITY, f32::INFINITY),
+                };
+                // SAFETY: the caller checked the CPU. `rows` holds `m` pointers to `k` floats
+                // each; `panel` was sized above; `start + columns <= n` in each of `m` rows.
+                unsafe { tile.run_all(m, vectors) };
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_util::{Random, isas, same_bits};
+
+    #[test]
+    fn products_agree_with_the_formula() {
+        let mut random = Random::new(5);
+        for case in 0..200 {
+            let (m, k, n) = (random.below(14), random.below(30), random.below(60));
+            let (m, k, n) = if case == 0 { (3, 0, 5) } else { (m, k, n) };
+            let (a, b) = (random.floats(m * k), random.floats(k * n));
+            let mut scalar = Vec::new();
+            for isa in isas() {
+                let mut output = vec![9.0; m * n];
+                matmul_f32(m, k, n, &a, &b, &mut output, isa);
+                for (at, &value) in output.iter().enumerate() {
+                    let (row, column) = (at / n, at % n);
+                    let term = |i: usize| f64::from(a[row * k + i]) * f64::from(b[i * n + column]);
+                    let expected: f64 = (0..k).map(term).sum();
+                    assert!((f64::from(value) - expected).abs() < 1e-5, "{m} {k} {n} {isa:?}");
+                }
+                if isa == Isa::Scalar {
+                    scalar.clone_from(&output);
+                }
+                assert!(same_bits(&output, &scalar), "{m} {k} {n} {isa:?}");
+            }
+        }
+    }
+}
