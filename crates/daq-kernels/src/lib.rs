@@ -4,7 +4,6 @@
 //! definition; every other entry equals it bit for bit, on every CPU and for every number of
 //! threads. Dispatch, tests and benchmarks walk the same list.
 
-#[cfg(target_arch = "x86_64")]
 pub mod add_u8;
 mod conv_f32;
 #[cfg(target_arch = "x86_64")]
@@ -16,7 +15,9 @@ mod conv_u8_dense;
 #[cfg(target_arch = "x86_64")]
 mod conv_u8_panel;
 mod conv_u8_scalar;
+#[cfg(target_arch = "x86_64")]
 mod conv_u8_tile;
+#[cfg(target_arch = "x86_64")]
 mod depthwise_f32;
 mod elementwise_f32;
 mod isa;
