@@ -16,6 +16,8 @@ use crate::conv_u8_dense::DenseConv;
 #[cfg(target_arch = "x86_64")]
 use crate::conv_u8_panel::Form;
 use crate::conv_u8_scalar::ScalarConv;
+#[cfg(target_arch = "x86_64")]
+use crate::depthwise_u8::DepthwiseConv;
 use crate::{ConvShape, Isa};
 
 /// Weights in ONNX order, `[out_c, in_c / groups, kernel_h, kernel_w]`.
@@ -147,6 +149,13 @@ pub struct ConvU8Kernel {
 
 /// Every kernel, best first and scalar last.
 pub static KERNELS: &[ConvU8Kernel] = &[
+    #[cfg(target_arch = "x86_64")]
+    ConvU8Kernel {
+        name: "qdepthwise_4x16_words__avx2",
+        isa: Isa::Avx2,
+        supports: ConvShape::is_depthwise,
+        pack: |params| Box::new(DepthwiseConv::new(params)),
+    },
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         name: "qconv_4x16_doubled__avx2",

@@ -1,22 +1,18 @@
 //! The dense AVX2 convolution: which bytes of the input each tile multiplies, and in what order.
 //!
-//! There is no im2col copy of wide inputs: a table of pointers, one per pixel and tap, leads each
-//! tile straight to the input, to a row of padding, or to a copy of the input's last bytes where
-//! reading a whole quad would pass its end. Inputs of few channels are gathered instead: their taps
-//! are so short that copying them side by side costs less than the padding of each to a quad.
+//! Wide inputs are read in place through a pointer table. Inputs of few channels are gathered
+//! instead: their taps are so short that copying them side by side costs less than the padding of
+//! each to a quad.
 
-use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::ConvShape;
 use crate::conv_u8::{ConvU8Params, PackedConv};
 use crate::conv_u8_panel::{Form, Panel};
 use crate::conv_u8_scalar::tap_offset;
+use crate::conv_u8_taps::{SCRATCH, Scratch, TILE, Taps, Window};
 use crate::conv_u8_tile::tile;
 use crate::requantize::avx2::Requantizer;
 
-/// Pixels that one tile computes.
-const TILE: usize = 4;
 /// Bytes of input that one block of pixels may touch, so that they stay in the second-level cache
 /// while the panels pass over them.
 const BLOCK_BYTES: usize = 96 * 1024;
@@ -26,37 +22,18 @@ const GATHER_CHANNELS: usize = 12;
 /// A packed dense convolution.
 #[derive(Debug)]
 pub(crate) struct DenseConv {
-    shape: ConvShape,
+    taps: Taps,
+    gather: bool,
     /// The panels of each group.
     groups: Vec<Vec<Panel>>,
-    gather: bool,
-    /// Taps that the tile sees: 1 when gathered.
-    taps: usize,
-    /// Bytes that may be read from the start of a pixel (or of a gathered row).
-    extent: usize,
-    /// `extent` times the input's zero point.
-    padding: Vec<u8>,
-    /// Where each tap begins, from the first one, inside the picture.
-    tap_offsets: Vec<usize>,
     output_zero_point: u8,
+    /// Pixels that all panels pass over before the next ones.
     block: usize,
-}
-
-/// Memory that a thread reuses from call to call.
-#[derive(Default)]
-struct Scratch {
-    pointers: Vec<[*const u8; TILE]>,
-    rows: Vec<u8>,
-    tail: Vec<u8>,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 impl DenseConv {
     pub(crate) fn new(params: &ConvU8Params, form: Form) -> Self {
-        let shape = params.shape;
+        let shape = &params.shape;
         let (group_in, group_out) = (shape.group_in(), shape.group_out());
         let gather = shape.taps() > 1 && group_in <= GATHER_CHANNELS;
         let (taps, tap_len) =
@@ -70,17 +47,9 @@ impl DenseConv {
                         true => params.weight(first + column, k % group_in, k / group_in),
                         false => params.weight(first + column, k, tap),
                     };
-                    let columns = (group_out - at).min(16);
+                    let columns = (first, (group_out - at).min(16));
                     let offset = if gather { 0 } else { group * group_in };
-                    Panel::new(
-                        params,
-                        &bias,
-                        form,
-                        (first, columns),
-                        (taps, tap_len),
-                        offset,
-                        weight,
-                    )
+                    Panel::new(params, &bias, form, columns, (taps, tap_len), offset, weight)
                 };
                 (0..group_out).step_by(16).map(panel).collect()
             })
@@ -89,73 +58,30 @@ impl DenseConv {
             true => tap_len.next_multiple_of(4),
             false => (shape.groups - 1) * group_in + group_in.next_multiple_of(4),
         };
-        let tap_offsets = (0..shape.taps())
-            .map(|tap| {
-                let (y, x) = (tap / shape.kernel_w, tap % shape.kernel_w);
-                (y * shape.dilation_h * shape.in_w + x * shape.dilation_w) * shape.in_c
-            })
-            .collect();
-        let block = (BLOCK_BYTES / extent.max(1)).clamp(4 * TILE, 64 * TILE) / TILE * TILE;
         DenseConv {
-            shape,
-            groups,
+            taps: Taps::new(shape, extent, params.input_zero_point),
             gather,
-            taps,
-            extent,
-            padding: vec![params.input_zero_point; extent.max(16)],
-            tap_offsets,
+            groups,
             output_zero_point: params.output_zero_point,
-            block,
-        }
-    }
-
-    /// Fills the pointer table for `pixels`: `[tile, tap]` of `TILE` pointers.
-    fn point(&self, input: &[u8], pixels: Range<usize>, scratch: &mut Scratch) {
-        let shape = &self.shape;
-        let tiles = pixels.len().div_ceil(TILE);
-        scratch.pointers.clear();
-        scratch.pointers.resize(tiles * self.taps, [self.padding.as_ptr(); TILE]);
-        // From this offset on, reading `extent` bytes would pass the end of the input; such pixels
-        // are read from `tail`, which holds the input from there on and zeros after it.
-        let tail_from = (input.len() + 1).saturating_sub(self.extent);
-        let (input_ptr, tail_ptr) = (input.as_ptr(), scratch.tail.as_ptr());
-        let locate = |offset: usize| match offset < tail_from {
-            true => input_ptr.wrapping_add(offset),
-            false => tail_ptr.wrapping_add(offset - tail_from),
-        };
-        let mut window = Window::new(shape, pixels.start);
-        for i in 0..pixels.len() {
-            let table = &mut scratch.pointers[i / TILE * self.taps..][..self.taps];
-            if let Some(first) = window.inside(shape) {
-                for (slot, offset) in table.iter_mut().zip(&self.tap_offsets) {
-                    slot[i % TILE] = locate(first + offset);
-                }
-            } else {
-                for (tap, slot) in table.iter_mut().enumerate() {
-                    if let Some(offset) = tap_offset(shape, pixels.start + i, tap) {
-                        slot[i % TILE] = locate(offset);
-                    }
-                }
-            }
-            window.advance(shape);
+            block: (BLOCK_BYTES / extent.max(1)).clamp(4 * TILE, 64 * TILE) / TILE * TILE,
         }
     }
 
     /// Copies the taps of `pixels` side by side for `group`, and points at the copies.
     fn gather(&self, input: &[u8], pixels: Range<usize>, group: usize, scratch: &mut Scratch) {
-        let shape = &self.shape;
+        let Taps { shape, extent, padding, offsets } = &self.taps;
         let group_in = shape.group_in();
         // 16 bytes more, because short runs are copied 16 bytes at a time.
-        scratch.rows.resize(self.block * self.extent + 16, 0);
+        scratch.rows.resize(self.block * extent + 16, 0);
         let run = shape.kernel_w * group_in;
         let contiguous = shape.groups == 1 && shape.dilation_w == 1;
         let mut window = Window::new(shape, pixels.start);
         for i in 0..pixels.len() {
-            let row = &mut scratch.rows[i * self.extent..];
-            match window.inside(shape).filter(|_| contiguous) {
+            let row = &mut scratch.rows[i * extent..];
+            match window.inside(shape, 1).filter(|_| contiguous) {
                 Some(first) => {
                     for y in 0..shape.kernel_h {
-                        let from = first + self.tap_offsets[y * shape.kernel_w];
+                        let from = first + offsets[y * shape.kernel_w];
                         copy_run(&input[from..], &mut row[y * run..], run);
                     }
                 }
@@ -166,18 +92,20 @@ impl DenseConv {
                             Some(from) => {
                                 to.copy_from_slice(&input[from + group * group_in..][..group_in]);
                             }
-                            None => to.copy_from_slice(&self.padding[..group_in]),
+                            None => to.copy_from_slice(&padding[..group_in]),
                         }
                     }
                 }
             }
-            window.advance(shape);
+            window.advance(shape, 1);
         }
         let rows = scratch.rows.as_ptr();
         scratch.pointers.clear();
-        scratch.pointers.extend((0..pixels.len().div_ceil(TILE)).map(|tile| {
-            std::array::from_fn(|r| rows.wrapping_add((tile * TILE + r) * self.extent))
-        }));
+        scratch
+            .pointers
+            .extend((0..pixels.len().div_ceil(TILE)).map(|tile| {
+                std::array::from_fn(|r| rows.wrapping_add((tile * TILE + r) * extent))
+            }));
     }
 
     /// Runs `panels` over the `pixels` pixels that the pointer table describes.
@@ -195,10 +123,11 @@ impl DenseConv {
     ) {
         // SAFETY: the caller made sure of AVX2.
         let requantizer = unsafe { Requantizer::new(self.output_zero_point) };
-        let stride = self.shape.out_c;
+        let stride = self.taps.shape.out_c;
         for panel in panels {
             for first in (0..pixels).step_by(TILE) {
-                let taps = pointers[first / TILE * self.taps..][..self.taps].as_ptr();
+                let taps = panel.steps.len();
+                let taps = pointers[first / TILE * taps..][..taps].as_ptr();
                 let kernel = match (panel.halves(), pixels - first) {
                     (1, 1) => tile::<1, 1>,
                     (1, 2) => tile::<2, 1>,
@@ -223,23 +152,20 @@ impl DenseConv {
 impl PackedConv for DenseConv {
     fn run(&self, input: &[u8], pixels: Range<usize>, output: &mut [u8]) {
         SCRATCH.with_borrow_mut(|scratch| {
-            let tail_from = (input.len() + 1).saturating_sub(self.extent);
-            scratch.tail.clear();
-            scratch.tail.extend_from_slice(&input[tail_from..]);
-            scratch.tail.resize(2 * self.extent, 0);
-            let blocks = output.chunks_mut(self.block * self.shape.out_c);
+            self.taps.begin(input, scratch);
+            let blocks = output.chunks_mut(self.block * self.taps.shape.out_c);
             for (first, output) in pixels.clone().step_by(self.block).zip(blocks) {
                 let block = first..pixels.end.min(first + self.block);
                 if !self.gather {
-                    self.point(input, block.clone(), scratch);
+                    self.taps.point(input, block.clone(), scratch);
                 }
                 for (group, panels) in self.groups.iter().enumerate() {
                     if self.gather {
                         self.gather(input, block.clone(), group, scratch);
                     }
                     // SAFETY: `ConvU8::with_kernel` made sure of AVX2. `point` leads to `extent`
-                    // bytes of the input, of `tail` or of `padding`; `gather` to `extent` bytes of
-                    // `rows`. `output` is this block's, of `block.len() * out_c` bytes.
+                    // bytes, `gather` to `extent` bytes of `rows`. `output` is this block's, of
+                    // `block.len() * out_c` bytes.
                     unsafe {
                         let output = output.as_mut_ptr();
                         self.multiply(panels, &scratch.pointers, block.len(), output);
@@ -261,39 +187,5 @@ fn copy_run(from: &[u8], to: &mut [u8], run: usize) {
         }
     } else {
         to[..run].copy_from_slice(&from[..run]);
-    }
-}
-
-/// The window of one output pixel after another.
-struct Window {
-    image: usize,
-    y: usize,
-    x: usize,
-}
-
-impl Window {
-    fn new(shape: &ConvShape, pixel: usize) -> Self {
-        let per_image = shape.out_h * shape.out_w;
-        let (image, rest) = (pixel / per_image, pixel % per_image);
-        Window { image, y: rest / shape.out_w, x: rest % shape.out_w }
-    }
-
-    fn advance(&mut self, shape: &ConvShape) {
-        self.x += 1;
-        if self.x == shape.out_w {
-            (self.x, self.y) = (0, self.y + 1);
-            if self.y == shape.out_h {
-                (self.y, self.image) = (0, self.image + 1);
-            }
-        }
-    }
-
-    /// Where the window's first tap begins, if the whole window lies inside the picture.
-    fn inside(&self, shape: &ConvShape) -> Option<usize> {
-        let y = (self.y * shape.stride_h).checked_sub(shape.pad_top)?;
-        let x = (self.x * shape.stride_w).checked_sub(shape.pad_left)?;
-        (y + (shape.kernel_h - 1) * shape.dilation_h < shape.in_h
-            && x + (shape.kernel_w - 1) * shape.dilation_w < shape.in_w)
-            .then(|| ((self.image * shape.in_h + y) * shape.in_w + x) * shape.in_c)
     }
 }

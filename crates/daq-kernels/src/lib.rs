@@ -16,9 +16,13 @@ mod conv_u8_dense;
 mod conv_u8_panel;
 mod conv_u8_scalar;
 #[cfg(target_arch = "x86_64")]
+mod conv_u8_taps;
+#[cfg(target_arch = "x86_64")]
 mod conv_u8_tile;
 #[cfg(target_arch = "x86_64")]
 mod depthwise_f32;
+#[cfg(target_arch = "x86_64")]
+mod depthwise_u8;
 mod elementwise_f32;
 mod isa;
 mod kernel;
