@@ -31,8 +31,11 @@ pub struct Constants {
 type Entry = unsafe fn(&Constants, &[u8], &[u8], &mut [u8]);
 
 /// Every kernel, best first and scalar last.
-pub static KERNELS: &[Kernel<Entry>] =
-    &[Kernel { name: "qadd__scalar", isa: Isa::Scalar, entry: scalar }];
+pub static KERNELS: &[Kernel<Entry>] = &[
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "qadd_16__avx2", isa: Isa::Avx2, entry: avx2 },
+    Kernel { name: "qadd__scalar", isa: Isa::Scalar, entry: scalar },
+];
 
 /// `saturate(rne(fma(a, sa/sc, fma(b, sb/sc, zc - (sa/sc*za + sb/sc*zb)))))`: the zero points are
 /// inside the rounding, and the two multiply-adds round once each.
@@ -81,6 +84,40 @@ fn scalar(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
         let sum = f32::from(a).mul_add(a_ratio, f32::from(b).mul_add(b_ratio, offset));
         *code = sum.clamp(0.0, 255.0).round_ties_even() as u8;
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+    use std::arch::x86_64::*;
+    let a_ratio = _mm256_set1_ps(constants.a_ratio);
+    let b_ratio = _mm256_set1_ps(constants.b_ratio);
+    let offset = _mm256_set1_ps(constants.offset);
+    let high = _mm256_set1_ps(255.0);
+    let to_f32 = |codes| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(codes));
+    let eight = |a, b| {
+        let sum = _mm256_fmadd_ps(to_f32(b), b_ratio, offset);
+        let sum = _mm256_fmadd_ps(to_f32(a), a_ratio, sum);
+        // Below 0 the packings saturate; NaN converts to the lowest integer and saturates too.
+        _mm256_cvtps_epi32(_mm256_min_ps(high, sum))
+    };
+    let whole = output.len() / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: `at + 16` is within the three slices, whose equal lengths `run` checked.
+        unsafe {
+            let a = _mm_loadu_si128(a.as_ptr().add(at).cast());
+            let b = _mm_loadu_si128(b.as_ptr().add(at).cast());
+            let low = eight(a, b);
+            let high = eight(_mm_srli_si128::<8>(a), _mm_srli_si128::<8>(b));
+            let words = _mm256_permute4x64_epi64::<0xD8>(_mm256_packs_epi32(low, high));
+            let codes = _mm_packus_epi16(
+                _mm256_castsi256_si128(words),
+                _mm256_extracti128_si256::<1>(words),
+            );
+            _mm_storeu_si128(output.as_mut_ptr().add(at).cast(), codes);
+        }
+    }
+    scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);
 }
 
 #[cfg(test)]

@@ -6,8 +6,11 @@ use crate::{Isa, Kernel};
 type Entry = unsafe fn(&[u8; 256], &[u8], &mut [u8]);
 
 /// Every kernel, best first and scalar last.
-pub static KERNELS: &[Kernel<Entry>] =
-    &[Kernel { name: "lookup__scalar", isa: Isa::Scalar, entry: scalar }];
+pub static KERNELS: &[Kernel<Entry>] = &[
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "lookup_64__avx2", isa: Isa::Avx2, entry: avx2 },
+    Kernel { name: "lookup__scalar", isa: Isa::Scalar, entry: scalar },
+];
 
 /// Replaces every code by its entry in `table`.
 ///
@@ -62,6 +65,38 @@ fn scalar(table: &[u8; 256], input: &[u8], output: &mut [u8]) {
     for (to, &from) in output.iter_mut().zip(input) {
         *to = table[usize::from(from)];
     }
+}
+
+/// The table as 16 rows of 16, each looked up by `vpshufb` with the low half of the code. Row `i`
+/// counts where the high half is `i`: there the exclusive or with `i` clears it, and elsewhere the
+/// saturating addition leaves bit 7 set, for which `vpshufb` yields 0.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2(table: &[u8; 256], input: &[u8], output: &mut [u8]) {
+    use std::arch::x86_64::*;
+    let bias = _mm256_set1_epi8(0x70);
+    let whole = output.len() / 64 * 64;
+    for at in (0..whole).step_by(64) {
+        // SAFETY: `at + 64` is within both slices, whose equal lengths were checked; the rows are
+        // 16 times 16 bytes of the table.
+        unsafe {
+            let load = |at: usize| _mm256_loadu_si256(input.as_ptr().add(at).cast());
+            let codes = [load(at), load(at + 32)];
+            let mut found = [_mm256_setzero_si256(); 2];
+            for i in 0..16 {
+                let row = _mm_loadu_si128(table.as_ptr().add(i * 16).cast());
+                let row = _mm256_broadcastsi128_si256(row);
+                let high = _mm256_set1_epi8((i * 16) as i8);
+                for (found, codes) in found.iter_mut().zip(codes) {
+                    let index = _mm256_adds_epu8(_mm256_xor_si256(codes, high), bias);
+                    *found = _mm256_or_si256(*found, _mm256_shuffle_epi8(row, index));
+                }
+            }
+            _mm256_storeu_si256(output.as_mut_ptr().add(at).cast(), found[0]);
+            _mm256_storeu_si256(output.as_mut_ptr().add(at + 32).cast(), found[1]);
+        }
+    }
+    scalar(table, &input[whole..], &mut output[whole..]);
 }
 
 #[cfg(test)]

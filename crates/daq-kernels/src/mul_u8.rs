@@ -15,8 +15,11 @@ pub struct Constants {
 type Entry = unsafe fn(&Constants, &[u8], &[u8], &mut [u8]);
 
 /// Every kernel, best first and scalar last.
-pub static KERNELS: &[Kernel<Entry>] =
-    &[Kernel { name: "qmul__scalar", isa: Isa::Scalar, entry: scalar }];
+pub static KERNELS: &[Kernel<Entry>] = &[
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "qmul_16__avx2", isa: Isa::Avx2, entry: avx2 },
+    Kernel { name: "qmul__scalar", isa: Isa::Scalar, entry: scalar },
+];
 
 /// `rne((a - za) * (b - zb) * (sa * sb / sc)) + zc`, saturated.
 #[derive(Debug)]
@@ -77,6 +80,35 @@ fn scalar(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
         let b = i32::from(b) - i32::from(constants.b_zero_point);
         *code = requantize(a * b, constants.multiplier, constants.output_zero_point);
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+    use crate::requantize::avx2::Requantizer;
+    use std::arch::x86_64::*;
+    let requantizer = Requantizer::new(constants.output_zero_point);
+    let multiplier = _mm256_set1_ps(constants.multiplier);
+    let a_zero_point = _mm256_set1_epi16(constants.a_zero_point.into());
+    let b_zero_point = _mm256_set1_epi16(constants.b_zero_point.into());
+    let whole = output.len() / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: `at + 16` is within the three slices, whose equal lengths `run` checked.
+        unsafe {
+            let a = _mm256_cvtepu8_epi16(_mm_loadu_si128(a.as_ptr().add(at).cast()));
+            let b = _mm256_cvtepu8_epi16(_mm_loadu_si128(b.as_ptr().add(at).cast()));
+            let a = _mm256_sub_epi16(a, a_zero_point);
+            let b = _mm256_sub_epi16(b, b_zero_point);
+            let (low, high) = (_mm256_mullo_epi16(a, b), _mm256_mulhi_epi16(a, b));
+            let codes = requantizer.unpacked(
+                _mm256_unpacklo_epi16(low, high),
+                _mm256_unpackhi_epi16(low, high),
+                multiplier,
+            );
+            _mm_storeu_si128(output.as_mut_ptr().add(at).cast(), codes);
+        }
+    }
+    scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);
 }
 
 #[cfg(test)]

@@ -6,18 +6,26 @@ use crate::conv_u8_scalar::tap_offset;
 use crate::requantize::requantize;
 use crate::{ConvShape, Isa, Kernel};
 
-/// Folds one row of channels into the output's: `output[c] = max(output[c], input[c])`.
-type MaxEntry = unsafe fn(&[u8], &mut [u8]);
-/// Adds rows of channels: `sums[c] += input[row, c]`, exact for up to 2^23 rows.
-type SumEntry = unsafe fn(&[u8], &mut [i32]);
+/// Folds rows of channels into the output's, `output[c] = max(output[c], input[offset + c])` for
+/// each of the offsets.
+type MaxEntry = unsafe fn(&[u8], &[usize], &mut [u8]);
+/// Adds the rows of `[rows, channels]` from channel `first` on, `sums[c] += input[row, first + c]`,
+/// exact for up to [`ROWS_OF_I32`] rows. Sums beyond the last channel are left alone.
+type SumEntry = unsafe fn(&[u8], usize, usize, &mut [i32; 16]);
 
 /// Every kernel of [`MaxPoolU8`], best first and scalar last.
-pub static MAX_KERNELS: &[Kernel<MaxEntry>] =
-    &[Kernel { name: "qmaxpool__scalar", isa: Isa::Scalar, entry: max_scalar }];
+pub static MAX_KERNELS: &[Kernel<MaxEntry>] = &[
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "qmaxpool_32__avx2", isa: Isa::Avx2, entry: max_avx2 },
+    Kernel { name: "qmaxpool__scalar", isa: Isa::Scalar, entry: max_scalar },
+];
 
 /// Every kernel of [`GlobalAveragePoolU8`], best first and scalar last.
-pub static SUM_KERNELS: &[Kernel<SumEntry>] =
-    &[Kernel { name: "qaveragepool__scalar", isa: Isa::Scalar, entry: sum_scalar }];
+pub static SUM_KERNELS: &[Kernel<SumEntry>] = &[
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "qaveragepool_16__avx2", isa: Isa::Avx2, entry: sum_avx2 },
+    Kernel { name: "qaveragepool__scalar", isa: Isa::Scalar, entry: sum_scalar },
+];
 
 /// The largest code of each window. Scale and zero point do not change.
 #[derive(Debug)]
@@ -66,9 +74,18 @@ impl MaxPoolU8 {
         }
         for (pixel, row) in pixels.zip(output.chunks_exact_mut(shape.in_c)) {
             row.fill(0);
-            for offset in (0..shape.taps()).filter_map(|tap| tap_offset(shape, pixel, tap)) {
-                // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set.
-                unsafe { (self.kernel.entry)(&input[offset..][..shape.in_c], row) }
+            let mut taps = 0..shape.taps();
+            while !taps.is_empty() {
+                let mut offsets = [0; 16];
+                let mut found = 0;
+                for offset in taps.by_ref().filter_map(|tap| tap_offset(shape, pixel, tap)).take(16)
+                {
+                    offsets[found] = offset;
+                    found += 1;
+                }
+                // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set;
+                // `tap_offset` yields pixels of the input, whose length was checked.
+                unsafe { (self.kernel.entry)(input, &offsets[..found], row) }
             }
         }
     }
@@ -138,37 +155,88 @@ impl GlobalAveragePoolU8 {
             return;
         }
         assert!(output.len().is_multiple_of(channels), "the output contradicts the channels");
-        let mut sums = vec![0i32; channels];
-        let mut totals = vec![0i64; channels];
+        let offset = pixels as i64 * i64::from(self.params.input_zero_point);
         let pictures = input.chunks_exact(pixels * channels);
         for (picture, output) in pictures.zip(output.chunks_exact_mut(channels)) {
-            totals.fill(0);
-            for rows in picture.chunks(ROWS_OF_I32.saturating_mul(channels)) {
-                sums.fill(0);
-                // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set.
-                unsafe { (self.kernel.entry)(rows, &mut sums) }
-                totals.iter_mut().zip(&sums).for_each(|(total, &sum)| *total += i64::from(sum));
-            }
-            let offset = pixels as i64 * i64::from(self.params.input_zero_point);
-            for (code, total) in output.iter_mut().zip(&totals) {
-                let acc = (total - offset).clamp(i32::MIN.into(), i32::MAX.into()) as i32;
-                *code = requantize(acc, self.multiplier, self.params.output_zero_point);
+            for (i, output) in output.chunks_mut(16).enumerate() {
+                let mut totals = [0i64; 16];
+                for rows in picture.chunks(ROWS_OF_I32.saturating_mul(channels)) {
+                    let mut sums = [0; 16];
+                    // SAFETY: `with_kernel` made sure that this CPU has the kernel's instructions.
+                    unsafe { (self.kernel.entry)(rows, channels, i * 16, &mut sums) }
+                    totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += i64::from(sum));
+                }
+                for (code, total) in output.iter_mut().zip(totals) {
+                    let acc = (total - offset).clamp(i32::MIN.into(), i32::MAX.into()) as i32;
+                    *code = requantize(acc, self.multiplier, self.params.output_zero_point);
+                }
             }
         }
     }
 }
 
-fn max_scalar(input: &[u8], output: &mut [u8]) {
-    for (largest, &code) in output.iter_mut().zip(input) {
-        *largest = code.max(*largest);
+fn max_scalar(input: &[u8], offsets: &[usize], output: &mut [u8]) {
+    for &offset in offsets {
+        for (largest, &code) in output.iter_mut().zip(&input[offset..]) {
+            *largest = code.max(*largest);
+        }
     }
 }
 
-fn sum_scalar(input: &[u8], sums: &mut [i32]) {
-    for row in input.chunks_exact(sums.len()) {
-        for (sum, &code) in sums.iter_mut().zip(row) {
+fn sum_scalar(input: &[u8], channels: usize, first: usize, sums: &mut [i32; 16]) {
+    for row in input.chunks_exact(channels) {
+        for (sum, &code) in sums.iter_mut().zip(&row[first..]) {
             *sum += i32::from(code);
         }
+    }
+}
+
+/// # Safety
+///
+/// This CPU has AVX2, and the input holds `output.len()` codes from every offset on.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn max_avx2(input: &[u8], offsets: &[usize], output: &mut [u8]) {
+    use std::arch::x86_64::*;
+    let whole = output.len() / 32 * 32;
+    for at in (0..whole).step_by(32) {
+        // SAFETY: `at + 32` is within the row, which the input holds from every offset on.
+        unsafe {
+            let row: *mut __m256i = output.as_mut_ptr().add(at).cast();
+            let mut largest = _mm256_loadu_si256(row);
+            for &offset in offsets {
+                let codes = _mm256_loadu_si256(input.as_ptr().add(offset + at).cast());
+                largest = _mm256_max_epu8(largest, codes);
+            }
+            _mm256_storeu_si256(row, largest);
+        }
+    }
+    for &offset in offsets {
+        for (at, largest) in output.iter_mut().enumerate().skip(whole) {
+            *largest = input[offset + at].max(*largest);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn sum_avx2(input: &[u8], channels: usize, first: usize, sums: &mut [i32; 16]) {
+    use std::arch::x86_64::*;
+    if first + 16 > channels {
+        return sum_scalar(input, channels, first, sums);
+    }
+    // SAFETY: every row holds 16 channels from `first` on, and `sums` holds 16.
+    unsafe {
+        let to: *mut __m256i = sums.as_mut_ptr().cast();
+        let mut low = _mm256_loadu_si256(to);
+        let mut high = _mm256_loadu_si256(to.add(1));
+        for row in input.chunks_exact(channels) {
+            let codes = _mm_loadu_si128(row.as_ptr().add(first).cast());
+            low = _mm256_add_epi32(low, _mm256_cvtepu8_epi32(codes));
+            high = _mm256_add_epi32(high, _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(codes)));
+        }
+        _mm256_storeu_si256(to, low);
+        _mm256_storeu_si256(to.add(1), high);
     }
 }
 

@@ -6,12 +6,18 @@ type Quantize = unsafe fn(&[f32], f32, u8, &mut [u8]);
 type Dequantize = unsafe fn(&[u8], f32, u8, &mut [f32]);
 
 /// Every kernel of [`quantize_f32_u8`], best first and scalar last.
-pub static QUANTIZE_KERNELS: &[Kernel<Quantize>] =
-    &[Kernel { name: "quantize__scalar", isa: Isa::Scalar, entry: quantize_scalar }];
+pub static QUANTIZE_KERNELS: &[Kernel<Quantize>] = &[
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "quantize_32__avx2", isa: Isa::Avx2, entry: avx2::quantize },
+    Kernel { name: "quantize__scalar", isa: Isa::Scalar, entry: quantize_scalar },
+];
 
 /// Every kernel of [`dequantize_u8_f32`], best first and scalar last.
-pub static DEQUANTIZE_KERNELS: &[Kernel<Dequantize>] =
-    &[Kernel { name: "dequantize__scalar", isa: Isa::Scalar, entry: dequantize_scalar }];
+pub static DEQUANTIZE_KERNELS: &[Kernel<Dequantize>] = &[
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "dequantize_8__avx2", isa: Isa::Avx2, entry: avx2::dequantize },
+    Kernel { name: "dequantize__scalar", isa: Isa::Scalar, entry: dequantize_scalar },
+];
 
 /// `saturate(round_ties_even(x / scale) + zero_point)`: a true division, rounded before the zero
 /// point is added. NaN gives the code 0. `scale` is finite and positive.
@@ -48,6 +54,57 @@ fn quantize_scalar(input: &[f32], scale: f32, zero_point: u8, output: &mut [u8])
 fn dequantize_scalar(input: &[u8], scale: f32, zero_point: u8, output: &mut [f32]) {
     for (x, &code) in output.iter_mut().zip(input) {
         *x = (i32::from(code) - i32::from(zero_point)) as f32 * scale;
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::*;
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn quantize(input: &[f32], scale: f32, zero_point: u8, output: &mut [u8]) {
+        let divisor = _mm256_set1_ps(scale);
+        let low = _mm256_set1_ps(-f32::from(zero_point));
+        let high = _mm256_set1_ps(255.0 - f32::from(zero_point));
+        let words_of_zero_point = _mm256_set1_epi16(zero_point.into());
+        let whole = output.len() / 32 * 32;
+        for at in (0..whole).step_by(32) {
+            // SAFETY: `at + 32` is within both slices, whose equal lengths were checked.
+            unsafe {
+                let eight = |at: usize| {
+                    let x = _mm256_div_ps(_mm256_loadu_ps(input.as_ptr().add(at)), divisor);
+                    // `vmaxps` yields its second operand for NaN: the lowest code.
+                    _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(x, low), high))
+                };
+                let sixteen = |at: usize| {
+                    let words = _mm256_packs_epi32(eight(at), eight(at + 8));
+                    _mm256_add_epi16(words, words_of_zero_point)
+                };
+                let codes = _mm256_packus_epi16(sixteen(at), sixteen(at + 16));
+                // The packings work within 128-bit halves; this puts the elements back in order.
+                let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+                let codes = _mm256_permutevar8x32_epi32(codes, order);
+                _mm256_storeu_si256(output.as_mut_ptr().add(at).cast(), codes);
+            }
+        }
+        super::quantize_scalar(&input[whole..], scale, zero_point, &mut output[whole..]);
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn dequantize(input: &[u8], scale: f32, zero_point: u8, output: &mut [f32]) {
+        let factor = _mm256_set1_ps(scale);
+        let offset = _mm256_set1_epi32(zero_point.into());
+        let whole = output.len() / 8 * 8;
+        for at in (0..whole).step_by(8) {
+            // SAFETY: `at + 8` is within both slices, whose equal lengths were checked.
+            unsafe {
+                let codes = _mm_loadl_epi64(input.as_ptr().add(at).cast());
+                let steps = _mm256_sub_epi32(_mm256_cvtepu8_epi32(codes), offset);
+                let x = _mm256_mul_ps(_mm256_cvtepi32_ps(steps), factor);
+                _mm256_storeu_ps(output.as_mut_ptr().add(at), x);
+            }
+        }
+        super::dequantize_scalar(&input[whole..], scale, zero_point, &mut output[whole..]);
     }
 }
 

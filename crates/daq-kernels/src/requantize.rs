@@ -42,12 +42,13 @@ pub(crate) mod avx2 {
         ///
         /// Only the upper bound is clamped here: below, the conversion yields at worst `i32::MIN`,
         /// which the packing saturates to -32768, the addition of the zero point leaves negative,
-        /// and the second packing turns into 0, the code that clamping would have given.
+        /// and the second packing turns into 0, the code that clamping would have given. A NaN, of
+        /// an infinite multiplier, stays one (the order of operands matters) and ends as 0 too.
         #[target_feature(enable = "avx2,fma")]
         #[inline]
         fn scale(self, acc: __m256i, multiplier: __m256) -> __m256i {
             let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), multiplier);
-            _mm256_cvtps_epi32(_mm256_min_ps(scaled, self.high))
+            _mm256_cvtps_epi32(_mm256_min_ps(self.high, scaled))
         }
 
         /// Columns 0..16 of two rows: the low half of the result is row 0, the high half row 1.
@@ -69,6 +70,17 @@ pub(crate) mod avx2 {
             let bytes = _mm256_packus_epi16(pack(row0), pack(row1));
             // The packings work within 128-bit halves; this puts the columns back in order.
             _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
+        }
+
+        /// 16 values of which `low` holds 0..4 and 8..12, `high` the others, as
+        /// `vpunpcklwd` and `vpunpckhwd` leave them.
+        #[target_feature(enable = "avx2,fma")]
+        #[inline]
+        pub(crate) fn unpacked(self, low: __m256i, high: __m256i, multiplier: __m256) -> __m128i {
+            let words =
+                _mm256_packs_epi32(self.scale(low, multiplier), self.scale(high, multiplier));
+            let words = _mm256_adds_epi16(words, self.zero_point);
+            _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words))
         }
 
         /// Columns 0..16 of one row.
@@ -140,7 +152,8 @@ mod tests {
         accs.extend(-700..700);
         accs.extend((0..31).flat_map(|bit| [-1, 0, 1].map(|by| (1i32 << bit) + by)));
         accs.extend((0..31).flat_map(|bit| [-1, 0, 1].map(|by| -(1i32 << bit) + by)));
-        let multipliers = [0.5, 0.25, 1.0, 1.5, 0.1, 1.0 / 3.0, 1e-30, 1e30, f32::MAX, 1.0e-9];
+        let multipliers =
+            [0.5, 0.25, 1.0, 1.5, 0.1, 1.0 / 3.0, 1e-30, 1e30, f32::MAX, 1.0e-9, f32::INFINITY];
         for zero_point in [0, 1, 127, 128, 254, 255] {
             for multiplier in multipliers {
                 for chunk in accs.chunks(32) {
