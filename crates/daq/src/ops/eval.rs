@@ -29,10 +29,13 @@ pub(crate) fn requantize(acc: i32, multiplier: f32, zero_point: i32) -> u8 {
     (real.round_ties_even() as i32 + zero_point) as u8
 }
 
-/// The real numbers of a view: codes through their quantization, floats as they are.
+/// The real numbers of a view: codes through their quantization, other numbers as they are.
+#[expect(clippy::unnecessary_cast, reason = "one arm of many types casts f32 to itself")]
 pub fn dequantize(view: &TensorView) -> Vec<f32> {
     let Some(quant) = view.quant.filter(|_| view.dtype != DType::F32) else {
-        return view.data::<f32>().to_vec();
+        return crate::for_any_type!(view.dtype, T => {
+            view.data::<T>().iter().map(|&x| x as f32).collect()
+        });
     };
     let inner: usize = view.shape.get(quant.axis + 1..).unwrap_or_default().iter().product();
     let count = quant.scale.len();
@@ -46,10 +49,13 @@ pub fn dequantize(view: &TensorView) -> Vec<f32> {
     }
 }
 
-/// Real numbers as the codes of `output` (8-bit), or as they are where it holds floats.
+/// Real numbers as the codes of `output` (8-bit), or as plain numbers (saturated to integers)
+/// where it has no quantization.
 pub fn quantize(real: &[f32], output: &mut TensorViewMut) {
     let Some(quant) = output.quant.filter(|_| output.dtype != DType::F32) else {
-        output.data_mut::<f32>().copy_from_slice(real);
+        crate::for_any_type!(output.dtype, T => {
+            output.data_mut::<T>().iter_mut().zip(real).for_each(|(y, &x)| *y = x as T);
+        });
         return;
     };
     let inner: usize = output.shape.get(quant.axis + 1..).unwrap_or_default().iter().product();
@@ -73,13 +79,28 @@ pub fn quantize(real: &[f32], output: &mut TensorViewMut) {
     }
 }
 
+/// Whether an operator takes and gives real numbers here, so that codes are converted around it.
+fn in_float(op: &Op, inputs: &[Option<TensorView>], outputs: &[TensorViewMut]) -> bool {
+    use Quantization::{Averages, FloatInside, Integer, Table};
+    let inputs = inputs.iter().flatten().map(|v| (v.dtype, v.quant));
+    let mut all = inputs.chain(outputs.iter().map(|v| (v.dtype, v.quant)));
+    match op.quantization() {
+        Averages => all.any(|(dtype, quant)| dtype.is_code() && quant.is_some()),
+        FloatInside | Table => all.any(|(dtype, _)| dtype.is_code()),
+        // Its own form is for codes of one scale only.
+        Integer => {
+            let whole = |quant: Option<&QuantParams>| quant.is_some_and(|q| q.is_per_tensor());
+            all.clone().any(|(dtype, _)| dtype.is_code())
+                && !all.all(|(dtype, quant)| dtype.is_code() && whole(quant))
+        }
+        _ => false,
+    }
+}
+
 /// Runs an operator on physical views. Codes go through float where the operator has no integer
 /// form of its own.
 pub(crate) fn run(op: &Op, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
-    use Quantization::{Averages, FloatInside, Table};
-    let in_float = matches!(op.quantization(), Averages | FloatInside | Table);
-    let on_codes = |v: &TensorView| v.dtype.is_code() && v.quant.is_some();
-    if !in_float || !inputs.iter().flatten().any(on_codes) {
+    if !in_float(op, inputs, outputs) {
         return op.run(inputs, outputs);
     }
     let real: Vec<_> = inputs.iter().map(|v| v.as_ref().map(|v| real_tensor(v))).collect();
@@ -87,7 +108,8 @@ pub(crate) fn run(op: &Op, inputs: &[Option<TensorView>], outputs: &mut [TensorV
     let mut float: Vec<_> = outputs
         .iter()
         .map(|o| {
-            let dtype = if o.quant.is_some() { DType::F32 } else { o.dtype };
+            let real = o.quant.is_some() || o.dtype.is_code();
+            let dtype = if real { DType::F32 } else { o.dtype };
             Tensor::zeros(dtype, o.shape)
         })
         .map(|t| (t.dtype(), t.shape().to_vec(), AlignedBytes::zeroed(t.bytes().len())))
@@ -103,7 +125,7 @@ pub(crate) fn run(op: &Op, inputs: &[Option<TensorView>], outputs: &mut [TensorV
         .collect();
     op.run(&views, &mut float_views);
     for (float, output) in float_views.iter().zip(outputs) {
-        if output.quant.is_some() {
+        if output.quant.is_some() || output.dtype.is_code() {
             quantize(bytemuck::cast_slice(float.bytes), output);
         } else {
             output.bytes.copy_from_slice(float.bytes);
@@ -112,10 +134,10 @@ pub(crate) fn run(op: &Op, inputs: &[Option<TensorView>], outputs: &mut [TensorV
 }
 
 fn real_tensor(view: &TensorView) -> Tensor {
-    match view.quant {
-        Some(_) => Tensor::from_slice(view.shape, &dequantize(view)),
-        None => view.to_tensor(),
+    if view.quant.is_some() || view.dtype.is_code() {
+        return Tensor::from_slice(view.shape, &dequantize(view));
     }
+    view.to_tensor()
 }
 
 /// A tensor with its quantization: what [`evaluate`] takes.

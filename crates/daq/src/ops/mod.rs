@@ -13,8 +13,10 @@ pub use crate::error::OpError;
 pub use crate::layout::{Layout, LayoutRule};
 pub use crate::tensor::{DType, Tensor, TensorView, TensorViewMut};
 
+pub(crate) mod binary;
 pub mod eval;
 pub(crate) mod spatial;
+pub(crate) mod unary;
 
 /// Type and logical shape of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub struct AttrInput {
 pub enum Quantization {
     /// It has no 8-bit form and stays in float (or works on shapes and indices).
     Never,
+    /// `run` takes codes as they are; the output (indices) is not quantized.
+    Codes,
     /// It accumulates codes times the weights of input 1, with a 32-bit bias as input 2 where
     /// there is one; `run` takes codes. The output has a scale of its own.
     Weighted,
@@ -216,8 +220,25 @@ macro_rules! ops {
 }
 
 ops! {
+    abs::Abs,
+    add::Add,
+    arg_max::ArgMax,
+    clip::Clip,
     conv::Conv,
+    div::Div,
+    exp::Exp,
+    floor::Floor,
+    hard_sigmoid::HardSigmoid,
+    hard_swish::HardSwish,
+    leaky_relu::LeakyRelu,
+    log::Log,
+    mul::Mul,
+    neg::Neg,
     relu::Relu,
+    sigmoid::Sigmoid,
+    sqrt::Sqrt,
+    sub::Sub,
+    tanh::Tanh,
 }
 
 /// The spec of a required input.
@@ -238,6 +259,13 @@ pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, OpError> {
         .ok()
         .filter(|&a| a < rank)
         .ok_or_else(|| OpError::attribute("axis", format!("{axis} is outside of rank {rank}")))
+}
+
+/// The axis of channels-last data on which a valid logical axis of `rank` lies, for
+/// [`Operator::to_channels_last`].
+pub(crate) fn channels_last_axis(axis: i64, rank: usize) -> i64 {
+    normalize_axis(axis, rank)
+        .map_or(axis, |axis| Layout::ChannelsLast.physical_axis(axis, rank) as i64)
 }
 
 /// The numpy broadcast of two shapes.

@@ -1,0 +1,219 @@
+//! What functions of two numbers share: broadcasting, types, the loop, and a macro.
+
+use super::unary::Types;
+use super::{DType, OpError, Spec, Tensor, TensorView, TensorViewMut, broadcast, shape_error};
+use crate::quant::QuantParams;
+use crate::tensor::Element;
+
+/// Calls `f(first output element, length, [(first element, step) of each operand])` for each row
+/// of the last axis. The operands' shapes must broadcast to `output`.
+pub(crate) fn for_each_row<const N: usize>(
+    output: &[usize],
+    operands: [&[usize]; N],
+    mut f: impl FnMut(usize, usize, [(usize, usize); N]),
+) {
+    let (row, outer) = output.split_last().map_or((1, &[][..]), |(&row, outer)| (row, outer));
+    let rows: usize = outer.iter().product();
+    if row == 0 {
+        return;
+    }
+    // Steps by output axis: 0 where an operand repeats.
+    let steps = operands.map(|shape| {
+        let mut steps = vec![0; output.len()];
+        let mut step = 1;
+        for (s, &dim) in steps.iter_mut().rev().zip(shape.iter().rev()) {
+            *s = if dim == 1 { 0 } else { step };
+            step *= dim;
+        }
+        steps
+    });
+    let mut index = vec![0; outer.len()];
+    for r in 0..rows {
+        let operand = |i: usize| {
+            let first = index.iter().zip(&steps[i]).map(|(x, step)| x * step).sum();
+            (first, steps[i].last().copied().unwrap_or(0))
+        };
+        f(r * row, row, std::array::from_fn(operand));
+        for (x, &dim) in index.iter_mut().zip(outer).rev() {
+            *x += 1;
+            if *x < dim {
+                break;
+            }
+            *x = 0;
+        }
+    }
+}
+
+/// `f` over two broadcast operands of the same type as the output.
+pub(crate) fn map<T: Element>(
+    inputs: &[Option<TensorView>],
+    outputs: &mut [TensorViewMut],
+    f: impl Fn(T, T) -> T,
+) {
+    let (a, b) = (inputs[0].expect("checked by infer"), inputs[1].expect("checked by infer"));
+    let shape = outputs[0].shape;
+    let (x, y, out) = (a.data::<T>(), b.data::<T>(), outputs[0].data_mut::<T>());
+    for_each_row(shape, [a.shape, b.shape], |first, len, [(i, di), (j, dj)]| {
+        for (k, z) in out[first..first + len].iter_mut().enumerate() {
+            *z = f(x[i + k * di], y[j + k * dj]);
+        }
+    });
+}
+
+/// Applies `real` to floats, or `integer` to integers with the result wrapped to the type.
+pub(crate) fn map_numbers(
+    inputs: &[Option<TensorView>],
+    outputs: &mut [TensorViewMut],
+    real: impl Fn(f32, f32) -> f32,
+    integer: impl Fn(i64, i64) -> i64,
+) {
+    match outputs[0].dtype {
+        DType::I32 => map(inputs, outputs, |a: i32, b: i32| integer(a.into(), b.into()) as i32),
+        DType::I64 => map(inputs, outputs, integer),
+        _ => map(inputs, outputs, real),
+    }
+}
+
+/// The broadcast of all inputs, which must be of one of `types` and of one type; codes of both
+/// signs may meet. The output has input 0's type.
+pub(crate) fn infer(inputs: &[Option<Spec>], types: Types) -> Result<Spec, OpError> {
+    let first = types.input(inputs, 0)?;
+    let mut shape = first.shape.clone();
+    for index in 1..inputs.len() {
+        let other = types.input(inputs, index)?;
+        let agree = other.dtype == first.dtype || other.dtype.is_code() && first.dtype.is_code();
+        if !agree {
+            let (dtype, allowed) = (other.dtype, "the type of input 0");
+            return Err(OpError::Type { index, dtype, allowed });
+        }
+        shape = broadcast(&shape, &other.shape)
+            .ok_or_else(|| shape_error("the shapes do not broadcast", inputs))?;
+    }
+    Ok(Spec { dtype: first.dtype, shape })
+}
+
+/// As [`infer`], for exactly two inputs.
+pub(crate) fn infer_two(inputs: &[Option<Spec>], types: Types) -> Result<Vec<Spec>, OpError> {
+    match inputs {
+        [_, _] => Ok(vec![infer(inputs, types)?]),
+        _ if inputs.len() < 2 => Err(OpError::MissingInput { index: inputs.len() }),
+        _ => Err(shape_error("takes two inputs", inputs)),
+    }
+}
+
+/// The quantization of two inputs and the output, where all three are 8-bit codes.
+pub(crate) fn quants<'a>(
+    inputs: &[Option<TensorView<'a>>],
+    outputs: &[TensorViewMut<'a>],
+) -> Option<[&'a QuantParams; 3]> {
+    let (a, b) = (inputs[0]?, inputs[1]?);
+    let codes = [a.dtype, b.dtype, outputs[0].dtype].iter().all(|dtype| dtype.is_code());
+    if codes { Some([a.quant?, b.quant?, outputs[0].quant?]) } else { None }
+}
+
+/// `f` over two broadcast operands of codes. `f` gives codes within the output's range.
+pub(crate) fn map_codes(
+    inputs: &[Option<TensorView>],
+    outputs: &mut [TensorViewMut],
+    f: impl Fn(i32, i32) -> i32,
+) {
+    let wide = |view: TensorView| Tensor::from_slice(view.shape, &super::eval::codes(&view));
+    let [a, b] = [0, 1].map(|i| wide(inputs[i].expect("checked by infer")));
+    let shape = outputs[0].shape;
+    let (x, y, out) = (a.data::<i32>(), b.data::<i32>(), &mut *outputs[0].bytes);
+    for_each_row(shape, [a.shape(), b.shape()], |first, len, [(i, di), (j, dj)]| {
+        for (k, z) in out[first..first + len].iter_mut().enumerate() {
+            // The low byte is the code, of either sign.
+            *z = f(x[i + k * di], y[j + k * dj]) as u8;
+        }
+    });
+}
+
+/// The lowest and highest code of a type.
+pub(crate) fn code_range(dtype: DType) -> (i32, i32) {
+    if dtype == DType::I8 { (-128, 127) } else { (0, 255) }
+}
+
+/// Defines an operator without attributes: its documentation, name, and function of two floats
+/// and of two integers. Between codes it is computed in float.
+macro_rules! binary {
+    ($(#[$doc:meta])* $name:ident, $real:expr, integers: $integer:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name;
+
+        impl Operator for $name {
+            const NAME: &'static str = stringify!($name);
+
+            fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
+                Ok($name)
+            }
+
+            fn to_attrs(&self) -> Attrs {
+                Attrs::new()
+            }
+
+            fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
+                binary::infer_two(inputs, unary::NUMBERS)
+            }
+
+            fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
+                binary::map_numbers(inputs, outputs, $real, $integer);
+            }
+
+            fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
+                LayoutRule::Any
+            }
+
+            fn quantization(&self) -> Quantization {
+                Quantization::FloatInside
+            }
+        }
+    };
+}
+pub(crate) use binary;
+
+#[cfg(test)]
+mod tests {
+    use super::super::unary::testing::*;
+    use super::super::*;
+
+    #[test]
+    fn operands_broadcast_both_ways() {
+        let op: Op = Sub.into();
+        let (column, row) = ([10f32, 20.], [1f32, 2., 3.]);
+        let y = run_f32(&op, &[(&[2, 1], &column), (&[3], &row)]);
+        assert_eq!((y.shape(), y.data::<f32>()), (&[2, 3][..], &[9., 8., 7., 19., 18., 17.][..]));
+        // A channel vector over [1, 2, 2, 2] and a middle axis that repeats.
+        let x: Vec<f32> = (0..8).map(|i| i as f32).collect();
+        let y = run_f32(&op, &[(&[1, 2, 2, 2], &x), (&[2, 1, 1], &[0.5, 1.5])]);
+        assert_eq!(y.data::<f32>(), [-0.5, 0.5, 1.5, 2.5, 2.5, 3.5, 4.5, 5.5]);
+        let y = run_f32(&op, &[(&[2, 1, 2], &x[..4]), (&[1, 2, 1], &x[..2])]);
+        assert_eq!(y.data::<f32>(), [0., 1., -1., 0., 2., 3., 1., 2.]);
+        let y = run_f32(&op, &[(&[], &[5.]), (&[], &[3.])]);
+        assert_eq!((y.shape(), y.data::<f32>()), (&[][..], &[2.][..]));
+        let y = run_f32(&op, &[(&[0, 2], &[]), (&[2], &[1., 2.])]);
+        assert_eq!((y.shape(), y.len()), (&[0, 2][..], 0));
+    }
+
+    #[test]
+    fn misfits_are_errors() {
+        let op: Op = Sub.into();
+        let shape = Spec::new(DType::I64, &[2]);
+        let int = Some(shape.clone());
+        let truth = Some(Spec::new(DType::Bool, &[2]));
+        for inputs in [
+            vec![],
+            vec![floats(&[2])],
+            vec![floats(&[2]), None],
+            vec![floats(&[2]), floats(&[3])],
+            vec![floats(&[2]), int.clone()],
+            vec![int.clone(), floats(&[2])],
+            vec![truth.clone(), truth],
+            vec![floats(&[2]), floats(&[2]), floats(&[2])],
+        ] {
+            assert!(op.infer(&inputs).is_err(), "{inputs:?}");
+        }
+        assert_eq!(op.infer(&[int.clone(), int.clone()]), Ok(vec![shape]));
+    }
+}
