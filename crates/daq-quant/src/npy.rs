@@ -4,7 +4,7 @@
 //! speaks them. The header is parsed here: it is one line with three known keys, and the sizes it claims
 //! must be checked against the bytes that are really there before anything is allocated.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use crate::files::{WriteError, write_atomically};
@@ -334,6 +334,23 @@ pub(crate) struct NpyHeader {
 impl NpyHeader {
     /// Longer than any header with at most 32 dimensions; what a caller needs to read of a file.
     pub(crate) const MAX_BYTES: usize = 4096;
+
+    /// Reads the header of a file and checks that the file holds what it announces.
+    pub(crate) fn of_file(path: &Path) -> Result<Self, NpyError> {
+        let name = path.display().to_string();
+        let io_error = |source| NpyError::Io { file: name.clone(), source };
+        let file = std::fs::File::open(path).map_err(io_error)?;
+        let mut start = Vec::new();
+        (&file).take(Self::MAX_BYTES as u64).read_to_end(&mut start).map_err(io_error)?;
+        let header = Self::parse(&start).map_err(|why| NpyError::bad(&name, why))?;
+        let (found, expected) = (file.metadata().map_err(io_error)?.len(), header.data_bytes);
+        if found < (header.data_start as u64).saturating_add(expected as u64) {
+            let why =
+                format!("truncated: {found} bytes, but the header announces {expected} of data");
+            return Err(NpyError::bad(&name, why));
+        }
+        Ok(header)
+    }
 
     /// Parses the beginning of a file: at least its first [`Self::MAX_BYTES`], or all of it.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
