@@ -6,11 +6,12 @@
 The outputs are onnxruntime's with graph optimisation off. One compressed .npz for each operator, read
 by crates/daq-quant/tests/operators.rs, holds for each of its cases
     CASE/onnx        the model's bytes
+    CASE/operators   the names of its operators as text, one a line
     CASE/in/NAME     an input
     CASE/out/NAME    an output
 and for an 8-bit case
     CASE/scale/NAME  the scale of an output's codes
-    CASE/islands     how many float operators remain once the Q/DQ pairs are folded
+    CASE/islands     how many operators compute floats once the Q/DQ pairs are folded; -1 for any
 Random data are seeded by the case's name, so that a new case leaves the others as they are.
 """
 
@@ -85,6 +86,8 @@ def case(name, nodes, inputs, constants=None, outputs=("y",), opset=17, scales=N
         failures.append(f"{name}: {error}")
         return
     arrays[f"{rest}/onnx"] = np.frombuffer(model.SerializeToString(), np.uint8)
+    names = "\n".join(sorted({n.op_type for n in nodes}))
+    arrays[f"{rest}/operators"] = np.frombuffer(names.encode(), np.uint8)
     arrays |= {f"{rest}/in/{k}": v for k, v in inputs.items()}
     arrays |= {f"{rest}/out/{k}": np.asarray(v) for k, v in results.items()}
     if scales is not None:
