@@ -1,5 +1,6 @@
 //! Addition of two 8-bit tensors of one shape, as ONNX's QLinearAdd.
 
+use crate::requantize::round_small;
 use crate::{Isa, Kernel};
 
 /// The scales and zero points of an 8-bit operation with two inputs; scales are finite and
@@ -82,7 +83,7 @@ fn scalar(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
     let Constants { a_ratio, b_ratio, offset } = *constants;
     for ((code, &a), &b) in output.iter_mut().zip(a).zip(b) {
         let sum = f32::from(a).mul_add(a_ratio, f32::from(b).mul_add(b_ratio, offset));
-        *code = sum.clamp(0.0, 255.0).round_ties_even() as u8;
+        *code = round_small(sum.clamp(0.0, 255.0)) as u8;
     }
 }
 

@@ -52,17 +52,23 @@ pub struct ConvU8Params<'a> {
 }
 
 impl ConvU8Params<'_> {
-    /// Weight of output channel `out`, input channel `channel` of its group and tap `tap`, less its
-    /// zero point: within -255..=255.
-    pub(crate) fn weight(&self, out: usize, channel: usize, tap: usize) -> i16 {
-        let taps = self.shape.taps();
-        let at = (out * self.shape.group_in() + channel) * taps + tap;
+    /// The weights of output channel `out` as `[taps, group_in]`, less their zero point: within
+    /// -255..=255.
+    pub(crate) fn weights_of(&self, out: usize, to: &mut [i16]) {
+        let (taps, group_in) = (self.shape.taps(), self.shape.group_in());
+        let codes = out * group_in * taps..(out + 1) * group_in * taps;
+        let mut put = |at: usize, weight: i16| to[at % taps * group_in + at / taps] = weight;
         match self.weights {
-            WeightsU8::I8(codes) => i16::from(codes[at]),
-            WeightsU8::U8 { codes, zero_point } => {
-                let zero_point =
-                    if zero_point.len() == 1 { zero_point[0] } else { zero_point[out] };
-                i16::from(codes[at]) - i16::from(zero_point)
+            WeightsU8::I8(all) if taps == 1 => {
+                to.iter_mut().zip(&all[codes]).for_each(|(to, &code)| *to = code.into());
+            }
+            WeightsU8::I8(all) => {
+                all[codes].iter().enumerate().for_each(|(at, &code)| put(at, code.into()));
+            }
+            WeightsU8::U8 { codes: all, zero_point } => {
+                let zero_point = i16::from(zero_point[if zero_point.len() == 1 { 0 } else { out }]);
+                let each = all[codes].iter().enumerate();
+                each.for_each(|(at, &code)| put(at, i16::from(code) - zero_point));
             }
         }
     }

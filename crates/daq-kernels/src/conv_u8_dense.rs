@@ -8,10 +8,10 @@ use std::ops::Range;
 
 use crate::conv_u8::{ConvU8Params, PackedConv};
 use crate::conv_u8_panel::{Form, Panel};
-use crate::conv_u8_scalar::tap_offset;
-use crate::conv_u8_taps::{SCRATCH, Scratch, TILE, Taps, Window};
+use crate::conv_u8_taps::{SCRATCH, Scratch, TILE, Taps};
 use crate::conv_u8_tile::tile;
 use crate::requantize::avx2::Requantizer;
+use crate::window::{Window, tap_offset};
 
 /// Bytes of input that one block of pixels may touch, so that they stay in the second-level cache
 /// while the panels pass over them.
@@ -39,20 +39,17 @@ impl DenseConv {
         let (taps, tap_len) =
             if gather { (1, shape.taps() * group_in) } else { (shape.taps(), group_in) };
         let bias = params.folded_bias();
+        let mut rows = vec![0; 16 * taps * tap_len];
+        let mut panel = |group: usize, at: usize| {
+            let (first, columns) = (group * group_out + at, (group_out - at).min(16));
+            for (out, row) in (first..first + columns).zip(rows.chunks_exact_mut(taps * tap_len)) {
+                params.weights_of(out, row);
+            }
+            let offset = if gather { 0 } else { group * group_in };
+            Panel::new(params, &bias, form, (first, columns), (taps, tap_len), offset, &rows)
+        };
         let groups = (0..shape.groups)
-            .map(|group| {
-                let panel = |at: usize| {
-                    let first = group * group_out + at;
-                    let weight = |column, tap, k| match gather {
-                        true => params.weight(first + column, k % group_in, k / group_in),
-                        false => params.weight(first + column, k, tap),
-                    };
-                    let columns = (first, (group_out - at).min(16));
-                    let offset = if gather { 0 } else { group * group_in };
-                    Panel::new(params, &bias, form, columns, (taps, tap_len), offset, weight)
-                };
-                (0..group_out).step_by(16).map(panel).collect()
-            })
+            .map(|group| (0..group_out).step_by(16).map(|at| panel(group, at)).collect())
             .collect();
         let extent = match gather {
             true => tap_len.next_multiple_of(4),

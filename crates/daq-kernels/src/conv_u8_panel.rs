@@ -54,49 +54,50 @@ pub(crate) struct Panel {
 }
 
 /// Most that the weights of one sign in one 16-bit lane may sum to.
-const LANE_BOUND: i16 = 128;
-
-/// The sums of the positive and of the negative weights that one quad adds to each 16-bit lane.
-struct LaneSums {
-    positive: [i16; 32],
-    negative: [i16; 32],
-}
-
-impl LaneSums {
-    fn new(quad: &[[i16; 4]; 16]) -> Self {
-        let sum = |lane: usize, keep: fn(i16) -> i16| {
-            let pair = &quad[lane / 2][lane % 2 * 2..][..2];
-            keep(pair[0]) + keep(pair[1])
-        };
-        LaneSums {
-            positive: std::array::from_fn(|lane| sum(lane, |w| w.max(0))),
-            negative: std::array::from_fn(|lane| sum(lane, |w| w.min(0))),
-        }
-    }
-
-    /// Whether a step of bytes is exact. (A single weight of 128, within the bound, is no i8.)
-    fn fits(&self, quad: &[[i16; 4]; 16]) -> bool {
-        quad.iter().flatten().all(|&weight| weight <= i16::from(i8::MAX))
-            && self.positive.iter().all(|&sum| sum <= LANE_BOUND)
-            && self.negative.iter().all(|&sum| sum >= -LANE_BOUND)
-    }
-
-    fn fits_with(&self, other: &LaneSums) -> bool {
-        // No early exit: 32 lanes at a time are a handful of vector instructions.
-        let highest = (0..32).map(|lane| self.positive[lane] + other.positive[lane]).max();
-        let lowest = (0..32).map(|lane| self.negative[lane] + other.negative[lane]).min();
-        highest <= Some(LANE_BOUND) && lowest >= Some(-LANE_BOUND)
-    }
-}
+const LANE_BOUND: u8 = 128;
 
 /// How many quads ahead a partner for a doubled step is sought: bounds the time that packing takes.
 const LOOK_AHEAD: usize = 24;
 
+/// Four inputs times 16 columns.
+type Quad = [[i16; 4]; 16];
+
+/// For each 16-bit lane of a quad the sum of its positive weights, then of its negative ones, as
+/// magnitudes; 255 stands for anything that no form of bytes can take.
+struct LaneSums([u8; 64]);
+
+impl LaneSums {
+    fn new(quad: &Quad) -> Self {
+        let mut sums = [0; 64];
+        for (column, weights) in quad.iter().enumerate() {
+            for half in 0..2 {
+                let (a, b) = (weights[half * 2], weights[half * 2 + 1]);
+                // A single 128, though within the bound, is no i8.
+                let wide = if a.max(b) > i16::from(i8::MAX) { 255 } else { 0 };
+                sums[column * 2 + half] = (a.max(0) + b.max(0) + wide).min(255) as u8;
+                sums[32 + column * 2 + half] = (-(a.min(0) + b.min(0))).min(255) as u8;
+            }
+        }
+        LaneSums(sums)
+    }
+
+    fn fits(&self) -> bool {
+        // No early exit here and below: 64 bytes at a time are a handful of vector instructions.
+        self.0.iter().fold(0, |most, &sum| sum.max(most)) <= LANE_BOUND
+    }
+
+    /// Whether two quads that fit alone also fit together.
+    fn fits_with(&self, other: &LaneSums) -> bool {
+        let excess = |(&a, &b): (&u8, &u8)| u8::from(a > LANE_BOUND - b);
+        self.0.iter().zip(&other.0).map(excess).fold(0, |any, excess| any | excess) == 0
+    }
+}
+
 impl Panel {
     /// Packs the output channels `first..first + columns`, at most 16 of one group.
     ///
-    /// `weight(column, tap, k)` is asked for `taps` taps of `tap_len` inputs. `offset` is added to
-    /// the offsets: where the group's channels begin in a pixel.
+    /// `rows` holds the weights of each column one after another, each as `[taps, tap_len]`.
+    /// `offset` is added to the offsets: where the group's channels begin in a pixel.
     pub(crate) fn new(
         params: &ConvU8Params,
         folded_bias: &[i32],
@@ -104,30 +105,30 @@ impl Panel {
         (first, columns): (usize, usize),
         (taps, tap_len): (usize, usize),
         offset: usize,
-        weight: impl Fn(usize, usize, usize) -> i16,
+        rows: &[i16],
     ) -> Panel {
         let mut panel = Panel {
             first,
             columns,
             steps: Vec::with_capacity(taps),
-            offsets: Vec::new(),
-            codes: Vec::new(),
+            offsets: Vec::with_capacity(taps * tap_len.div_ceil(4)),
+            codes: Vec::with_capacity(taps * tap_len.next_multiple_of(4) * 16),
             bias: [0; 16],
             multipliers: [0.0; 16],
         };
         panel.bias[..columns].copy_from_slice(&folded_bias[first..][..columns]);
         panel.multipliers[..columns].copy_from_slice(&params.multipliers[first..][..columns]);
+        let mut quads = vec![[[0i16; 4]; 16]; tap_len.div_ceil(4)];
         for tap in 0..taps {
-            let quads: Vec<[[i16; 4]; 16]> = (0..tap_len.div_ceil(4))
-                .map(|quad| {
-                    std::array::from_fn(|column| {
-                        std::array::from_fn(|i| match quad * 4 + i {
-                            k if column < columns && k < tap_len => weight(column, tap, k),
-                            _ => 0,
-                        })
-                    })
-                })
-                .collect();
+            for column in 0..columns {
+                let row = &rows[(column * taps + tap) * tap_len..][..tap_len];
+                for (quad, weights) in quads.iter_mut().zip(row.chunks(4)) {
+                    match weights.try_into() {
+                        Ok(four) => quad[column] = four,
+                        Err(_) => quad[column][..weights.len()].copy_from_slice(weights),
+                    }
+                }
+            }
             panel.push_tap(&quads, form, offset);
         }
         panel
@@ -138,43 +139,51 @@ impl Panel {
         self.columns.div_ceil(8)
     }
 
-    fn push_tap(&mut self, quads: &[[[i16; 4]; 16]], form: Form, offset: usize) {
+    fn push_tap(&mut self, quads: &[Quad], form: Form, offset: usize) {
         let mut steps = Steps::default();
-        let sums: Vec<LaneSums> = quads.iter().map(LaneSums::new).collect();
-        let (narrow, wide): (Vec<usize>, Vec<usize>) = (0..quads.len())
-            .partition(|&quad| form >= Form::Bytes && sums[quad].fits(&quads[quad]));
+        let mut narrow = Vec::with_capacity(quads.len());
+        let mut wide = Vec::new();
+        for (at, quad) in quads.iter().enumerate() {
+            let sums = LaneSums::new(quad);
+            if form >= Form::Bytes && sums.fits() {
+                narrow.push((at, sums));
+            } else {
+                wide.push(at);
+            }
+        }
         let mut single = Vec::new();
         let mut taken = vec![false; narrow.len()];
         for i in 0..narrow.len() {
             if taken[i] {
                 continue;
             }
+            let (at, sums) = &narrow[i];
             let ahead = i + 1..narrow.len().min(i + 1 + LOOK_AHEAD);
             let partner = ahead
                 .filter(|_| form == Form::Doubled)
-                .find(|&j| !taken[j] && sums[narrow[i]].fits_with(&sums[narrow[j]]));
+                .find(|&j| !taken[j] && sums.fits_with(&narrow[j].1));
             if let Some(j) = partner {
                 taken[j] = true;
-                for quad in [narrow[i], narrow[j]] {
-                    self.offsets.push((offset + quad * 4) as u32);
-                    self.push_bytes(&quads[quad]);
+                for at in [*at, narrow[j].0] {
+                    self.offsets.push((offset + at * 4) as u32);
+                    self.push_bytes(&quads[at]);
                 }
                 steps.doubled += 1;
             } else {
-                single.push(narrow[i]);
+                single.push(*at);
             }
         }
-        for quad in single {
-            self.offsets.push((offset + quad * 4) as u32);
-            self.push_bytes(&quads[quad]);
+        for at in single {
+            self.offsets.push((offset + at * 4) as u32);
+            self.push_bytes(&quads[at]);
             steps.bytes += 1;
         }
-        for quad in wide {
-            self.offsets.push((offset + quad * 4) as u32);
+        for at in wide {
+            self.offsets.push((offset + at * 4) as u32);
             // Weights 0 and 2 of every column, then 1 and 3: the order in which a mask and a shift
             // take the four bytes of the input apart.
             for pair in [[0, 2], [1, 3]] {
-                for column in &quads[quad][..self.halves() * 8] {
+                for column in &quads[at][..self.halves() * 8] {
                     for i in pair {
                         self.codes.extend(column[i].to_le_bytes().map(|byte| byte as i8));
                     }
@@ -185,10 +194,10 @@ impl Panel {
         self.steps.push(steps);
     }
 
-    fn push_bytes(&mut self, quad: &[[i16; 4]; 16]) {
-        for column in &quad[..self.halves() * 8] {
-            self.codes.extend(column.map(|weight| weight as i8));
-        }
+    fn push_bytes(&mut self, quad: &Quad) {
+        let flat = quad.as_flattened();
+        let bytes: [i8; 64] = std::array::from_fn(|i| flat[i] as i8);
+        self.codes.extend_from_slice(&bytes[..self.halves() * 32]);
     }
 }
 
@@ -206,9 +215,9 @@ mod tests {
             multipliers: &[1.0; 16],
             output_zero_point: 0,
         };
-        let weight =
-            |column, _, k| weights.iter().find(|w| (w.0, w.1) == (column, k)).map_or(0, |w| w.2);
-        let panel = Panel::new(&params, &[0; 16], Form::Doubled, (0, 16), (1, tap_len), 0, weight);
+        let mut rows = vec![0; 16 * tap_len];
+        weights.iter().for_each(|&(column, k, weight)| rows[column * tap_len + k] = weight);
+        let panel = Panel::new(&params, &[0; 16], Form::Doubled, (0, 16), (1, tap_len), 0, &rows);
         let steps = panel.steps[0];
         (steps.doubled, steps.bytes, steps.words)
     }

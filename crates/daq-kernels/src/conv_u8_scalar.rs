@@ -1,29 +1,48 @@
 //! The scalar 8-bit convolution: the definition that every other kernel equals.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::ConvShape;
 use crate::conv_u8::{ConvU8Params, PackedConv};
 use crate::requantize::requantize;
+use crate::window::{Window, tap_offset, tap_offsets};
 
-/// Weights as `[out_c, taps, group_in]`, so that a tap's products run along contiguous channels.
+/// Weights in the order in which inputs lie in memory.
 #[derive(Debug)]
 pub(crate) struct ScalarConv {
     shape: ConvShape,
+    /// `[out_c, taps, group_in]`; of a depthwise convolution, `[taps, channels]`.
     weights: Vec<i16>,
     bias: Vec<i32>,
     multipliers: Vec<f32>,
+    /// One pixel of padding.
     padding: Vec<u8>,
+    offsets: Vec<usize>,
     output_zero_point: u8,
+}
+
+/// Stands for the padding among the offsets of taps.
+const PADDING: usize = usize::MAX;
+
+thread_local! {
+    /// The offsets of one window's taps, and the sums of its channels; reused from call to call.
+    static SCRATCH: RefCell<(Vec<usize>, Vec<i32>)> = RefCell::default();
 }
 
 impl ScalarConv {
     pub(crate) fn new(params: &ConvU8Params) -> Self {
         let shape = params.shape;
-        let mut weights = Vec::with_capacity(shape.weight_len());
+        let per_output = shape.taps() * shape.group_in();
+        let mut weights = vec![0; shape.weight_len()];
+        let mut row = vec![0; per_output];
         for out in 0..shape.out_c {
-            for tap in 0..shape.taps() {
-                weights.extend((0..shape.group_in()).map(|c| params.weight(out, c, tap)));
+            params.weights_of(out, &mut row);
+            if shape.is_depthwise() {
+                let column = weights[out..].iter_mut().step_by(shape.out_c);
+                column.zip(&row).for_each(|(to, &weight)| *to = weight);
+            } else {
+                weights[out * per_output..][..per_output].copy_from_slice(&row);
             }
         }
         ScalarConv {
@@ -31,8 +50,42 @@ impl ScalarConv {
             weights,
             bias: params.folded_bias(),
             multipliers: params.multipliers.to_vec(),
-            padding: vec![params.input_zero_point; shape.group_in()],
+            padding: vec![params.input_zero_point; shape.in_c],
+            offsets: tap_offsets(&shape),
             output_zero_point: params.output_zero_point,
+        }
+    }
+
+    /// Sums up one window of a depthwise convolution, channel by channel.
+    fn depthwise(&self, input: &[u8], taps: &[usize], sums: &mut [i32]) {
+        let channels = self.shape.in_c;
+        for (&offset, weights) in taps.iter().zip(self.weights.chunks_exact(channels)) {
+            let codes = self.pixel(input, offset);
+            for ((sum, &x), &w) in sums.iter_mut().zip(codes).zip(weights) {
+                *sum = sum.wrapping_add(i32::from(x) * i32::from(w));
+            }
+        }
+    }
+
+    /// Sums up one window, output channel by output channel.
+    fn dense(&self, input: &[u8], taps: &[usize], sums: &mut [i32]) {
+        let (group_in, group_out) = (self.shape.group_in(), self.shape.group_out());
+        let weights = self.weights.chunks_exact(taps.len() * group_in);
+        for (out, (sum, weights)) in sums.iter_mut().zip(weights).enumerate() {
+            let first = out / group_out * group_in;
+            for (&offset, weights) in taps.iter().zip(weights.chunks_exact(group_in)) {
+                let codes = &self.pixel(input, offset)[first..][..group_in];
+                for (&x, &w) in codes.iter().zip(weights) {
+                    *sum = sum.wrapping_add(i32::from(x) * i32::from(w));
+                }
+            }
+        }
+    }
+
+    fn pixel<'a>(&'a self, input: &'a [u8], offset: usize) -> &'a [u8] {
+        match offset {
+            PADDING => &self.padding,
+            offset => &input[offset..][..self.shape.in_c],
         }
     }
 }
@@ -40,35 +93,29 @@ impl ScalarConv {
 impl PackedConv for ScalarConv {
     fn run(&self, input: &[u8], pixels: Range<usize>, output: &mut [u8]) {
         let shape = &self.shape;
-        let (group_in, group_out) = (shape.group_in(), shape.group_out());
-        for (pixel, row) in pixels.zip(output.chunks_exact_mut(shape.out_c)) {
-            for (out, code) in row.iter_mut().enumerate() {
-                let first_channel = out / group_out * group_in;
-                let weights = &self.weights[out * shape.taps() * group_in..];
-                let mut acc = self.bias[out];
-                for tap in 0..shape.taps() {
-                    let channels = match tap_offset(shape, pixel, tap) {
-                        Some(offset) => &input[offset + first_channel..][..group_in],
-                        None => &self.padding,
-                    };
-                    let weights = &weights[tap * group_in..][..group_in];
-                    for (&x, &w) in channels.iter().zip(weights) {
-                        acc = acc.wrapping_add(i32::from(x) * i32::from(w));
-                    }
+        let mut window = Window::new(shape, pixels.start);
+        SCRATCH.with_borrow_mut(|(taps, sums)| {
+            for (pixel, row) in pixels.zip(output.chunks_exact_mut(shape.out_c)) {
+                taps.clear();
+                match window.inside(shape, 1) {
+                    Some(first) => taps.extend(self.offsets.iter().map(|offset| first + offset)),
+                    None => taps.extend(
+                        (0..shape.taps())
+                            .map(|tap| tap_offset(shape, pixel, tap).unwrap_or(PADDING)),
+                    ),
                 }
-                *code = requantize(acc, self.multipliers[out], self.output_zero_point);
+                window.advance(shape, 1);
+                sums.clear();
+                sums.extend_from_slice(&self.bias);
+                match shape.is_depthwise() {
+                    true => self.depthwise(input, taps, sums),
+                    false => self.dense(input, taps, sums),
+                }
+                for ((code, &sum), &multiplier) in row.iter_mut().zip(&*sums).zip(&self.multipliers)
+                {
+                    *code = requantize(sum, multiplier, self.output_zero_point);
+                }
             }
-        }
+        });
     }
-}
-
-/// Where the input pixel under tap `tap` of output pixel `pixel` begins, or `None` in the padding.
-pub(crate) fn tap_offset(shape: &ConvShape, pixel: usize, tap: usize) -> Option<usize> {
-    let (image, rest) = (pixel / (shape.out_h * shape.out_w), pixel % (shape.out_h * shape.out_w));
-    let (y, x) = (rest / shape.out_w, rest % shape.out_w);
-    let (tap_y, tap_x) = (tap / shape.kernel_w, tap % shape.kernel_w);
-    let in_y = (y * shape.stride_h + tap_y * shape.dilation_h).checked_sub(shape.pad_top)?;
-    let in_x = (x * shape.stride_w + tap_x * shape.dilation_w).checked_sub(shape.pad_left)?;
-    (in_y < shape.in_h && in_x < shape.in_w)
-        .then(|| ((image * shape.in_h + in_y) * shape.in_w + in_x) * shape.in_c)
 }

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::ConvShape;
-use crate::conv_u8_scalar::tap_offset;
+use crate::window::{Window, tap_offset, tap_offsets};
 
 /// Pixels that share one tile; the pointers of their taps are neighbours in the table.
 pub(crate) const TILE: usize = 4;
@@ -43,15 +43,11 @@ pub(crate) struct Taps {
 
 impl Taps {
     pub(crate) fn new(shape: &ConvShape, extent: usize, input_zero_point: u8) -> Self {
-        let offsets = (0..shape.taps()).map(|tap| {
-            let (y, x) = (tap / shape.kernel_w, tap % shape.kernel_w);
-            (y * shape.dilation_h * shape.in_w + x * shape.dilation_w) * shape.in_c
-        });
         Taps {
             shape: *shape,
             extent,
             padding: vec![input_zero_point; extent],
-            offsets: offsets.collect(),
+            offsets: tap_offsets(shape),
         }
     }
 
@@ -112,43 +108,5 @@ impl Taps {
                 }
             }
         }
-    }
-}
-
-/// The window of one output pixel after another.
-pub(crate) struct Window {
-    image: usize,
-    y: usize,
-    x: usize,
-}
-
-impl Window {
-    pub(crate) fn new(shape: &ConvShape, pixel: usize) -> Self {
-        let per_image = shape.out_h * shape.out_w;
-        let (image, rest) = (pixel / per_image, pixel % per_image);
-        Window { image, y: rest / shape.out_w, x: rest % shape.out_w }
-    }
-
-    /// Moves on by `pixels`, which do not pass the end of the row.
-    pub(crate) fn advance(&mut self, shape: &ConvShape, pixels: usize) {
-        self.x += pixels;
-        if self.x == shape.out_w {
-            (self.x, self.y) = (0, self.y + 1);
-            if self.y == shape.out_h {
-                (self.y, self.image) = (0, self.image + 1);
-            }
-        }
-    }
-
-    /// Where the window's first tap begins, if it and the next `run - 1` of its row lie wholly
-    /// inside the picture.
-    pub(crate) fn inside(&self, shape: &ConvShape, run: usize) -> Option<usize> {
-        let y = (self.y * shape.stride_h).checked_sub(shape.pad_top)?;
-        let x = (self.x * shape.stride_w).checked_sub(shape.pad_left)?;
-        let right = x + (run - 1) * shape.stride_w + (shape.kernel_w - 1) * shape.dilation_w;
-        (self.x + run <= shape.out_w
-            && y + (shape.kernel_h - 1) * shape.dilation_h < shape.in_h
-            && right < shape.in_w)
-            .then(|| ((self.image * shape.in_h + y) * shape.in_w + x) * shape.in_c)
     }
 }

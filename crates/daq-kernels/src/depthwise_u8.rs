@@ -44,19 +44,16 @@ impl DepthwiseConv {
         let folded_bias = params.folded_bias();
         let chunk = |first: usize| {
             let channels = (channels - first).min(CHANNELS);
-            let weight = |channel: usize, tap: usize| match channel < channels && tap < taps {
-                true => params.weight(first + channel, 0, tap),
-                false => 0,
-            };
-            let pair = |pair: usize| {
-                std::array::from_fn(|c| [weight(c, 2 * pair), weight(c, 2 * pair + 1)])
-            };
-            let mut chunk = Chunk {
-                weights: (0..taps.div_ceil(2)).map(pair).collect(),
-                bias: [0; CHANNELS],
-                multipliers: [0.0; CHANNELS],
-                channels,
-            };
+            let mut weights = vec![[[0; 2]; CHANNELS]; taps.div_ceil(2)];
+            let mut of_channel = vec![0; taps];
+            for channel in 0..channels {
+                params.weights_of(first + channel, &mut of_channel);
+                for (pair, taps) in weights.iter_mut().zip(of_channel.chunks(2)) {
+                    pair[channel][..taps.len()].copy_from_slice(taps);
+                }
+            }
+            let mut chunk =
+                Chunk { weights, bias: [0; CHANNELS], multipliers: [0.0; CHANNELS], channels };
             chunk.bias[..channels].copy_from_slice(&folded_bias[first..][..channels]);
             chunk.multipliers[..channels].copy_from_slice(&params.multipliers[first..][..channels]);
             chunk
@@ -102,7 +99,8 @@ impl PackedConv for DepthwiseConv {
 ///
 /// # Safety
 ///
-/// The first `R` pointers of every tap can be read for 16 bytes per chunk. `output` is `R` rows of
+/// `taps` is not empty and twice as long as the weights of each chunk, or one less. The first `R`
+/// pointers of every tap can be read for 16 bytes per chunk. `output` is `R` rows of
 /// `channels`, which the chunks cover.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn pixels_of_tile<const R: usize>(
@@ -115,15 +113,16 @@ unsafe fn pixels_of_tile<const R: usize>(
     let requantizer = Requantizer::new(output_zero_point);
     for (i, chunk) in chunks.iter().enumerate() {
         let at = i * CHANNELS;
-        // SAFETY: the arrays of a chunk are of 16; the caller answers for pointers and output.
+        // SAFETY: the arrays of a chunk are of 16, with one pair of weights for two of the taps;
+        // the caller answers for pointers and output.
         unsafe {
             let bias = chunk.bias.as_ptr();
             let mut acc =
                 [[_mm256_loadu_si256(bias.cast()), _mm256_loadu_si256(bias.add(8).cast())]; R];
             for (pair, weights) in chunk.weights.iter().enumerate() {
-                let first = taps[2 * pair];
                 // The last tap of an odd number is paired with itself, at weight 0.
-                let second = taps[(2 * pair + 1).min(taps.len() - 1)];
+                let first = *taps.get_unchecked(2 * pair);
+                let second = *taps.get_unchecked((2 * pair + 1).min(taps.len() - 1));
                 let weights: *const __m256i = weights.as_ptr().cast();
                 let (low, high) = (_mm256_loadu_si256(weights), _mm256_loadu_si256(weights.add(1)));
                 for r in 0..R {

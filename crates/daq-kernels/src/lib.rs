@@ -37,6 +37,7 @@ pub mod quantize;
 mod requantize;
 #[cfg(test)]
 mod test_util;
+mod window;
 
 pub use add_u8::{AddU8, BinaryU8Params};
 pub use conv_f32::{ConvF32, ConvF32Params};

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::conv_u8_scalar::tap_offset;
 use crate::requantize::requantize;
+use crate::window::{Window, tap_offset, tap_offsets};
 use crate::{ConvShape, Isa, Kernel};
 
 /// Folds rows of channels into the output's, `output[c] = max(output[c], input[offset + c])` for
@@ -31,6 +31,7 @@ pub static SUM_KERNELS: &[Kernel<SumEntry>] = &[
 #[derive(Debug)]
 pub struct MaxPoolU8 {
     shape: ConvShape,
+    offsets: Vec<usize>,
     kernel: &'static Kernel<MaxEntry>,
 }
 
@@ -53,7 +54,7 @@ impl MaxPoolU8 {
     pub fn with_kernel(shape: &ConvShape, kernel: &'static Kernel<MaxEntry>) -> MaxPoolU8 {
         kernel.check();
         assert_eq!(shape.in_c, shape.out_c, "pooling keeps the channels");
-        MaxPoolU8 { shape: *shape, kernel }
+        MaxPoolU8 { shape: *shape, offsets: tap_offsets(shape), kernel }
     }
 
     /// Computes the output pixels `pixels`, counted through `[batch, out_h, out_w]`.
@@ -72,22 +73,24 @@ impl MaxPoolU8 {
         if output.is_empty() {
             return;
         }
+        let mut window = Window::new(shape, pixels.start);
         for (pixel, row) in pixels.zip(output.chunks_exact_mut(shape.in_c)) {
             row.fill(0);
-            let mut taps = 0..shape.taps();
-            while !taps.is_empty() {
-                let mut offsets = [0; 16];
-                let mut found = 0;
-                for offset in taps.by_ref().filter_map(|tap| tap_offset(shape, pixel, tap)).take(16)
-                {
-                    offsets[found] = offset;
-                    found += 1;
-                }
-                // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set;
-                // `tap_offset` yields pixels of the input, whose length was checked.
-                unsafe { (self.kernel.entry)(input, &offsets[..found], row) }
+            match window.inside(shape, 1) {
+                Some(first) => self.fold(input, first, &self.offsets, row),
+                None => (0..shape.taps())
+                    .filter_map(|tap| tap_offset(shape, pixel, tap))
+                    .for_each(|offset| self.fold(input, offset, &[0], row)),
             }
+            window.advance(shape, 1);
         }
+    }
+
+    /// Folds the pixels of `input` that begin at `first + offset` into `row`.
+    fn fold(&self, input: &[u8], first: usize, offsets: &[usize], row: &mut [u8]) {
+        // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set. The
+        // window and `tap_offset` yield pixels of the input, whose length `run` checked.
+        unsafe { (self.kernel.entry)(&input[first..], offsets, row) }
     }
 }
 

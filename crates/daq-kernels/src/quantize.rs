@@ -1,5 +1,6 @@
 //! Between f32 and 8-bit codes.
 
+use crate::requantize::round_small;
 use crate::{Isa, Kernel};
 
 type Quantize = unsafe fn(&[f32], f32, u8, &mut [u8]);
@@ -47,7 +48,7 @@ fn quantize_scalar(input: &[f32], scale: f32, zero_point: u8, output: &mut [u8])
     for (code, &x) in output.iter_mut().zip(input) {
         // `max` first: it turns NaN into the lowest code, which is 0.
         let q = (x / scale).max(-zero_point).min(255.0 - zero_point);
-        *code = (q.round_ties_even() + zero_point) as u8;
+        *code = (round_small(q) + zero_point) as u8;
     }
 }
 

@@ -13,7 +13,17 @@ pub fn requantize(acc: i32, multiplier: f32, zero_point: u8) -> u8 {
     let zero_point = f32::from(zero_point);
     let scaled = (acc as f32 * multiplier).clamp(-zero_point, 255.0 - zero_point);
     // Both terms are whole numbers below 256, so the sum is exact and within 0..=255.
-    (scaled.round_ties_even() + zero_point) as u8
+    (round_small(scaled) + zero_point) as u8
+}
+
+/// Rounds a value of magnitude below 2^22 to the nearest whole number, ties to even.
+///
+/// At 1.5 * 2^23 neighbouring floats are 1 apart, so the addition itself rounds. Unlike
+/// `f32::round_ties_even` this needs no instruction that an old CPU lacks, and vectorises.
+#[inline]
+pub(crate) fn round_small(x: f32) -> f32 {
+    const WHOLE: f32 = 12_582_912.0;
+    (x + WHOLE) - WHOLE
 }
 
 /// The same rule, eight accumulators at a time.
@@ -94,7 +104,16 @@ pub(crate) mod avx2 {
 
 #[cfg(test)]
 mod tests {
-    use super::requantize;
+    use super::{requantize, round_small};
+
+    #[test]
+    fn rounds_as_the_library_does() {
+        for i in -1300..1300 {
+            for x in [i as f32 * 0.25, (i as f32 * 0.5).next_up(), (i as f32 * 0.5).next_down()] {
+                assert_eq!(round_small(x), x.round_ties_even(), "{x}");
+            }
+        }
+    }
 
     #[test]
     fn numbers_worked_out_by_hand() {

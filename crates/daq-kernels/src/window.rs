@@ -1,0 +1,61 @@
+//! Where in the input the windows of a convolution or pooling lie.
+
+use crate::ConvShape;
+
+/// Where the input pixel under tap `tap` of output pixel `pixel` begins, or `None` in the padding.
+pub(crate) fn tap_offset(shape: &ConvShape, pixel: usize, tap: usize) -> Option<usize> {
+    let (image, rest) = (pixel / (shape.out_h * shape.out_w), pixel % (shape.out_h * shape.out_w));
+    let (y, x) = (rest / shape.out_w, rest % shape.out_w);
+    let (tap_y, tap_x) = (tap / shape.kernel_w, tap % shape.kernel_w);
+    let in_y = (y * shape.stride_h + tap_y * shape.dilation_h).checked_sub(shape.pad_top)?;
+    let in_x = (x * shape.stride_w + tap_x * shape.dilation_w).checked_sub(shape.pad_left)?;
+    (in_y < shape.in_h && in_x < shape.in_w)
+        .then(|| ((image * shape.in_h + in_y) * shape.in_w + in_x) * shape.in_c)
+}
+
+/// Where each tap begins, counted from the first one, where all lie inside the picture.
+pub(crate) fn tap_offsets(shape: &ConvShape) -> Vec<usize> {
+    let offset = |tap: usize| {
+        let (y, x) = (tap / shape.kernel_w, tap % shape.kernel_w);
+        (y * shape.dilation_h * shape.in_w + x * shape.dilation_w) * shape.in_c
+    };
+    (0..shape.taps()).map(offset).collect()
+}
+
+/// The window of one output pixel after another.
+pub(crate) struct Window {
+    image: usize,
+    y: usize,
+    x: usize,
+}
+
+impl Window {
+    pub(crate) fn new(shape: &ConvShape, pixel: usize) -> Self {
+        let per_image = shape.out_h * shape.out_w;
+        let (image, rest) = (pixel / per_image, pixel % per_image);
+        Window { image, y: rest / shape.out_w, x: rest % shape.out_w }
+    }
+
+    /// Moves on by `pixels`, which do not pass the end of the row.
+    pub(crate) fn advance(&mut self, shape: &ConvShape, pixels: usize) {
+        self.x += pixels;
+        if self.x == shape.out_w {
+            (self.x, self.y) = (0, self.y + 1);
+            if self.y == shape.out_h {
+                (self.y, self.image) = (0, self.image + 1);
+            }
+        }
+    }
+
+    /// Where the window's first tap begins, if it and the next `run - 1` of its row lie wholly
+    /// inside the picture.
+    pub(crate) fn inside(&self, shape: &ConvShape, run: usize) -> Option<usize> {
+        let y = (self.y * shape.stride_h).checked_sub(shape.pad_top)?;
+        let x = (self.x * shape.stride_w).checked_sub(shape.pad_left)?;
+        let right = x + (run - 1) * shape.stride_w + (shape.kernel_w - 1) * shape.dilation_w;
+        (self.x + run <= shape.out_w
+            && y + (shape.kernel_h - 1) * shape.dilation_h < shape.in_h
+            && right < shape.in_w)
+            .then(|| ((self.image * shape.in_h + y) * shape.in_w + x) * shape.in_c)
+    }
+}
