@@ -98,6 +98,23 @@ pub(super) fn resize(
         Interpolation::Bicubic => FilterType::CatmullRom,
         Interpolation::Area => FilterType::Box,
     };
+    // Pillow filters the rows first and keeps 8 bits between; done the other way round, bicubic overshoots
+    // are cut off elsewhere. Only rows that the second pass reads are computed.
+    let reach = 2.0 * (from_height / height as f64).max(1.0) + 2.0;
+    let first = (top - reach).floor().max(0.0);
+    let rows = (top + from_height + reach).ceil().min(pixels.height as f64) - first;
+    let between = convolve(&pixels, filter, [left, first, from_width, rows], width, rows as usize)?;
+    convolve(&between, filter, [0.0, top - first, width as f64, from_height], width, height)
+}
+
+/// Makes the rectangle `from` (left, top, width, height) into `width` x `height` pixels.
+fn convolve(
+    pixels: &Pixels,
+    filter: FilterType,
+    from: [f64; 4],
+    width: usize,
+    height: usize,
+) -> Result<Pixels, String> {
     let kind = if pixels.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
     let side = |n: usize| u32::try_from(n).map_err(|e| e.to_string());
     let source = ImageRef::new(side(pixels.width)?, side(pixels.height)?, &pixels.data, kind)
@@ -105,7 +122,7 @@ pub(super) fn resize(
     let mut out = Image::new(side(width)?, side(height)?, kind);
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(filter))
-        .crop(left, top, from_width, from_height)
+        .crop(from[0], from[1], from[2], from[3])
         .use_alpha(false);
     Resizer::new().resize(&source, &mut out, &options).map_err(|e| e.to_string())?;
     Ok(Pixels { width, height, channels: pixels.channels, data: out.into_vec() })
