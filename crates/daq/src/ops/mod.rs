@@ -15,6 +15,7 @@ pub use crate::tensor::{DType, Tensor, TensorView, TensorViewMut};
 
 pub(crate) mod binary;
 pub mod eval;
+pub(crate) mod moves;
 pub(crate) mod spatial;
 pub(crate) mod unary;
 
@@ -224,21 +225,38 @@ ops! {
     add::Add,
     arg_max::ArgMax,
     clip::Clip,
+    concat::Concat,
+    constant_of_shape::ConstantOfShape,
     conv::Conv,
+    depth_to_space::DepthToSpace,
     div::Div,
+    dropout::Dropout,
     exp::Exp,
+    expand::Expand,
+    flatten::Flatten,
     floor::Floor,
+    gather::Gather,
     hard_sigmoid::HardSigmoid,
     hard_swish::HardSwish,
+    identity::Identity,
     leaky_relu::LeakyRelu,
     log::Log,
     mul::Mul,
     neg::Neg,
+    pad::Pad,
     relu::Relu,
+    reshape::Reshape,
+    shape::Shape,
     sigmoid::Sigmoid,
+    slice::Slice,
+    space_to_depth::SpaceToDepth,
+    split::Split,
     sqrt::Sqrt,
+    squeeze::Squeeze,
     sub::Sub,
     tanh::Tanh,
+    transpose::Transpose,
+    unsqueeze::Unsqueeze,
 }
 
 /// The spec of a required input.
