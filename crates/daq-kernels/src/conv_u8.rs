@@ -159,28 +159,28 @@ pub static KERNELS: &[ConvU8Kernel] = &[
     ConvU8Kernel {
         name: "qdepthwise_4x16_words__avx2",
         isa: Isa::Avx2,
-        supports: ConvShape::is_depthwise,
+        supports: |shape| shape.is_depthwise() && has_weights(shape),
         pack: |params| Box::new(DepthwiseConv::new(params)),
     },
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         name: "qconv_4x16_doubled__avx2",
         isa: Isa::Avx2,
-        supports: |_| true,
+        supports: has_weights,
         pack: |params| Box::new(DenseConv::new(params, Form::Doubled)),
     },
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         name: "qconv_4x16_bytes__avx2",
         isa: Isa::Avx2,
-        supports: |_| true,
+        supports: has_weights,
         pack: |params| Box::new(DenseConv::new(params, Form::Bytes)),
     },
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         name: "qconv_4x16_words__avx2",
         isa: Isa::Avx2,
-        supports: |_| true,
+        supports: has_weights,
         pack: |params| Box::new(DenseConv::new(params, Form::Words)),
     },
     ConvU8Kernel {
@@ -190,6 +190,12 @@ pub static KERNELS: &[ConvU8Kernel] = &[
         pack: |params| Box::new(ScalarConv::new(params)),
     },
 ];
+
+/// Sums of nothing are left to the scalar kernel.
+#[cfg(target_arch = "x86_64")]
+fn has_weights(shape: &ConvShape) -> bool {
+    shape.weight_len() > 0
+}
 
 /// An 8-bit convolution, ready to run: weights are already in the order that its kernel reads.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! The dense AVX2 convolution: which bytes of the input each tile multiplies, and in what order.
 //!
-//! Wide inputs are read in place through a pointer table. Inputs of few channels are gathered
-//! instead: their taps are so short that copying them side by side costs less than the padding of
-//! each to a quad.
+//! Inputs are read in place through a pointer table. Where a pixel has few channels they are
+//! gathered instead: such taps are so short that copying them side by side costs less than the
+//! padding of each to a quad.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ use crate::window::{Window, tap_offset};
 /// Bytes of input that one block of pixels may touch, so that they stay in the second-level cache
 /// while the panels pass over them.
 const BLOCK_BYTES: usize = 96 * 1024;
-/// Inputs of at most so many channels (of a group) are gathered.
+/// Inputs of at most so many channels, in one group, are gathered.
 const GATHER_CHANNELS: usize = 12;
 
 /// A packed dense convolution.
@@ -24,8 +24,8 @@ const GATHER_CHANNELS: usize = 12;
 pub(crate) struct DenseConv {
     taps: Taps,
     gather: bool,
-    /// The panels of each group.
-    groups: Vec<Vec<Panel>>,
+    /// Those of one group after another.
+    panels: Vec<Panel>,
     output_zero_point: u8,
     /// Pixels that all panels pass over before the next ones.
     block: usize,
@@ -35,7 +35,7 @@ impl DenseConv {
     pub(crate) fn new(params: &ConvU8Params, form: Form) -> Self {
         let shape = &params.shape;
         let (group_in, group_out) = (shape.group_in(), shape.group_out());
-        let gather = shape.taps() > 1 && group_in <= GATHER_CHANNELS;
+        let gather = shape.taps() > 1 && shape.groups == 1 && group_in <= GATHER_CHANNELS;
         let (taps, tap_len) =
             if gather { (1, shape.taps() * group_in) } else { (shape.taps(), group_in) };
         let bias = params.folded_bias();
@@ -48,9 +48,9 @@ impl DenseConv {
             let offset = if gather { 0 } else { group * group_in };
             Panel::new(params, &bias, form, (first, columns), (taps, tap_len), offset, &rows)
         };
-        let groups = (0..shape.groups)
-            .map(|group| (0..group_out).step_by(16).map(|at| panel(group, at)).collect())
-            .collect();
+        let starts = (0..shape.groups)
+            .flat_map(|group| (0..group_out).step_by(16).map(move |at| (group, at)));
+        let panels = starts.map(|(group, at)| panel(group, at)).collect();
         let extent = match gather {
             true => tap_len.next_multiple_of(4),
             false => (shape.groups - 1) * group_in + group_in.next_multiple_of(4),
@@ -58,20 +58,21 @@ impl DenseConv {
         DenseConv {
             taps: Taps::new(shape, extent, params.input_zero_point),
             gather,
-            groups,
+            panels,
             output_zero_point: params.output_zero_point,
             block: (BLOCK_BYTES / extent.max(1)).clamp(4 * TILE, 64 * TILE) / TILE * TILE,
         }
     }
 
-    /// Copies the taps of `pixels` side by side for `group`, and points at the copies.
-    fn gather(&self, input: &[u8], pixels: Range<usize>, group: usize, scratch: &mut Scratch) {
+    /// Copies the taps of `pixels` side by side, and points at the copies.
+    fn gather(&self, input: &[u8], pixels: Range<usize>, scratch: &mut Scratch) {
         let Taps { shape, extent, padding, offsets } = &self.taps;
-        let group_in = shape.group_in();
         // 16 bytes more, because short runs are copied 16 bytes at a time.
-        scratch.rows.resize(self.block * extent + 16, 0);
-        let run = shape.kernel_w * group_in;
-        let contiguous = shape.groups == 1 && shape.dilation_w == 1;
+        if scratch.rows.len() < self.block * extent + 16 {
+            scratch.rows.resize(self.block * extent + 16, 0);
+        }
+        let run = shape.kernel_w * shape.in_c;
+        let contiguous = shape.dilation_w == 1;
         let mut window = Window::new(shape, pixels.start);
         for i in 0..pixels.len() {
             let row = &mut scratch.rows[i * extent..];
@@ -84,13 +85,11 @@ impl DenseConv {
                 }
                 None => {
                     for tap in 0..shape.taps() {
-                        let to = &mut row[tap * group_in..][..group_in];
-                        match tap_offset(shape, pixels.start + i, tap) {
-                            Some(from) => {
-                                to.copy_from_slice(&input[from + group * group_in..][..group_in]);
-                            }
-                            None => to.copy_from_slice(&padding[..group_in]),
-                        }
+                        let from = match tap_offset(shape, pixels.start + i, tap) {
+                            Some(from) => &input[from..],
+                            None => padding,
+                        };
+                        row[tap * shape.in_c..][..shape.in_c].copy_from_slice(&from[..shape.in_c]);
                     }
                 }
             }
@@ -105,23 +104,17 @@ impl DenseConv {
             }));
     }
 
-    /// Runs `panels` over the `pixels` pixels that the pointer table describes.
+    /// Runs the panels over the `pixels` pixels that the pointer table describes.
     ///
     /// # Safety
     ///
     /// This CPU has AVX2 and FMA. Of the table's pointers, those of the first `pixels` pixels can
     /// be read for `extent` bytes. `output` can be written for `pixels` rows of `out_c`.
-    unsafe fn multiply(
-        &self,
-        panels: &[Panel],
-        pointers: &[[*const u8; TILE]],
-        pixels: usize,
-        output: *mut u8,
-    ) {
+    unsafe fn multiply(&self, pointers: &[[*const u8; TILE]], pixels: usize, output: *mut u8) {
         // SAFETY: the caller made sure of AVX2.
         let requantizer = unsafe { Requantizer::new(self.output_zero_point) };
         let stride = self.taps.shape.out_c;
-        for panel in panels {
+        for panel in &self.panels {
             for first in (0..pixels).step_by(TILE) {
                 let taps = panel.steps.len();
                 let taps = pointers[first / TILE * taps..][..taps].as_ptr();
@@ -153,21 +146,14 @@ impl PackedConv for DenseConv {
             let blocks = output.chunks_mut(self.block * self.taps.shape.out_c);
             for (first, output) in pixels.clone().step_by(self.block).zip(blocks) {
                 let block = first..pixels.end.min(first + self.block);
-                if !self.gather {
-                    self.taps.point(input, block.clone(), scratch);
+                match self.gather {
+                    true => self.gather(input, block.clone(), scratch),
+                    false => self.taps.point(input, block.clone(), scratch),
                 }
-                for (group, panels) in self.groups.iter().enumerate() {
-                    if self.gather {
-                        self.gather(input, block.clone(), group, scratch);
-                    }
-                    // SAFETY: `ConvU8::with_kernel` made sure of AVX2. `point` leads to `extent`
-                    // bytes, `gather` to `extent` bytes of `rows`. `output` is this block's, of
-                    // `block.len() * out_c` bytes.
-                    unsafe {
-                        let output = output.as_mut_ptr();
-                        self.multiply(panels, &scratch.pointers, block.len(), output);
-                    }
-                }
+                // SAFETY: `ConvU8::with_kernel` made sure of AVX2. `point` leads to `extent` bytes,
+                // `gather` to `extent` bytes of `rows`. `output` is this block's, of
+                // `block.len() * out_c` bytes.
+                unsafe { self.multiply(&scratch.pointers, block.len(), output.as_mut_ptr()) }
             }
         });
     }

@@ -68,22 +68,22 @@ struct LaneSums([u8; 64]);
 
 impl LaneSums {
     fn new(quad: &Quad) -> Self {
-        let mut sums = [0; 64];
-        for (column, weights) in quad.iter().enumerate() {
-            for half in 0..2 {
-                let (a, b) = (weights[half * 2], weights[half * 2 + 1]);
-                // A single 128, though within the bound, is no i8.
-                let wide = if a.max(b) > i16::from(i8::MAX) { 255 } else { 0 };
-                sums[column * 2 + half] = (a.max(0) + b.max(0) + wide).min(255) as u8;
-                sums[32 + column * 2 + half] = (-(a.min(0) + b.min(0))).min(255) as u8;
-            }
+        let mut sums = [0i16; 64];
+        let (positive, negative) = sums.split_at_mut(32);
+        let lanes = quad.as_flattened().chunks_exact(2);
+        for ((positive, negative), pair) in positive.iter_mut().zip(negative).zip(lanes) {
+            let (a, b) = (pair[0], pair[1]);
+            // A single 128, though within the bound, is no i8.
+            let wide = i16::from(a.max(b) > i16::from(i8::MAX)) * 255;
+            *positive = a.max(0) + b.max(0) + wide;
+            *negative = -(a.min(0) + b.min(0));
         }
-        LaneSums(sums)
+        LaneSums(sums.map(|sum| sum.min(255) as u8))
     }
 
     fn fits(&self) -> bool {
         // No early exit here and below: 64 bytes at a time are a handful of vector instructions.
-        self.0.iter().fold(0, |most, &sum| sum.max(most)) <= LANE_BOUND
+        self.0.iter().fold(0, |any, &sum| any | u8::from(sum > LANE_BOUND)) == 0
     }
 
     /// Whether two quads that fit alone also fit together.

@@ -39,7 +39,7 @@ impl ScalarConv {
         for out in 0..shape.out_c {
             params.weights_of(out, &mut row);
             if shape.is_depthwise() {
-                let column = weights[out..].iter_mut().step_by(shape.out_c);
+                let column = weights.iter_mut().skip(out).step_by(shape.out_c);
                 column.zip(&row).for_each(|(to, &weight)| *to = weight);
             } else {
                 weights[out * per_output..][..per_output].copy_from_slice(&row);
@@ -70,7 +70,7 @@ impl ScalarConv {
     /// Sums up one window, output channel by output channel.
     fn dense(&self, input: &[u8], taps: &[usize], sums: &mut [i32]) {
         let (group_in, group_out) = (self.shape.group_in(), self.shape.group_out());
-        let weights = self.weights.chunks_exact(taps.len() * group_in);
+        let weights = self.weights.chunks_exact((taps.len() * group_in).max(1));
         for (out, (sum, weights)) in sums.iter_mut().zip(weights).enumerate() {
             let first = out / group_out * group_in;
             for (&offset, weights) in taps.iter().zip(weights.chunks_exact(group_in)) {

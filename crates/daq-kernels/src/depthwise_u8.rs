@@ -1,9 +1,9 @@
-//! The depthwise AVX2 convolution, 16 channels of 4 pixels at a time.
+//! The depthwise AVX2 convolution, 32 channels of a pixel at a time (16 where fewer are left).
 //!
-//! Taps go in pairs: the bytes of two taps are interleaved and widened to 16 bits, so that
-//! `vpmaddwd` multiplies both and adds them in 32 bits. That is exact for every weight of
-//! -255..=255; nothing here can saturate. The pairs are of any two taps, so an odd kernel wastes
-//! one product, and stride and dilation are a matter of the pointer table alone.
+//! Taps go in pairs: the codes of two taps become neighbouring 16-bit words, so that `vpmaddwd`
+//! multiplies both and adds them in 32 bits. That is exact for every weight of -255..=255; nothing
+//! here can saturate. The pairs are of any two taps, so an odd kernel wastes one product, and
+//! stride and dilation are a matter of the pointer table alone.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -13,8 +13,6 @@ use crate::conv_u8_taps::{SCRATCH, TILE, Taps};
 use crate::conv_u8_tile::store;
 use crate::requantize::avx2::Requantizer;
 
-/// Channels that one step computes.
-const CHANNELS: usize = 16;
 /// Pixels whose pointers are found at a time.
 const BLOCK: usize = 16 * TILE;
 
@@ -26,42 +24,74 @@ pub(crate) struct DepthwiseConv {
     output_zero_point: u8,
 }
 
-/// 16 channels; those beyond the last one have zero weights.
+/// 32 or 16 channels, in the order in which the kernel's vectors hold them; those beyond the last
+/// one of the convolution have zero weights.
 #[derive(Debug)]
 struct Chunk {
-    /// `[pair of taps, channel, 2]`.
-    weights: Vec<[[i16; 2]; CHANNELS]>,
-    bias: [i32; CHANNELS],
-    multipliers: [f32; CHANNELS],
-    /// Channels of these 16 that exist.
+    /// First channel, and how many of the chunk's exist.
+    first: usize,
     channels: usize,
+    /// `[pair of taps, channel, 2]`.
+    weights: Vec<[i16; 2]>,
+    bias: Vec<i32>,
+    multipliers: Vec<f32>,
+}
+
+/// The channel that lane `lane` of vector `vector` holds, in a chunk of 32 (of 4 vectors) or 16.
+///
+/// 16 are interleaved by bytes and widened, in order. 32 are interleaved by words within the two
+/// 128-bit halves, then split into the even and the odd channels.
+fn channel_of(width: usize, vector: usize, lane: usize) -> usize {
+    match width {
+        16 => vector * 8 + lane,
+        _ => lane / 4 * 16 + vector / 2 * 8 + lane % 4 * 2 + vector % 2,
+    }
+}
+
+impl Chunk {
+    fn new(params: &ConvU8Params, bias: &[i32], first: usize, width: usize) -> Chunk {
+        let taps = params.shape.taps();
+        let channels = width.min(params.shape.in_c - first);
+        let mut chunk = Chunk {
+            first,
+            channels,
+            weights: vec![[0; 2]; taps.div_ceil(2) * width],
+            bias: vec![0; width],
+            multipliers: vec![0.0; width],
+        };
+        let mut weights = vec![0; taps];
+        for at in 0..width {
+            let channel = channel_of(width, at / 8, at % 8);
+            if channel < channels {
+                chunk.bias[at] = bias[first + channel];
+                chunk.multipliers[at] = params.multipliers[first + channel];
+                params.weights_of(first + channel, &mut weights);
+                for (tap, &weight) in weights.iter().enumerate() {
+                    chunk.weights[tap / 2 * width + at][tap % 2] = weight;
+                }
+            }
+        }
+        chunk
+    }
+
+    fn width(&self) -> usize {
+        self.bias.len()
+    }
 }
 
 impl DepthwiseConv {
     pub(crate) fn new(params: &ConvU8Params) -> Self {
-        let shape = &params.shape;
-        let (channels, taps) = (shape.in_c, shape.taps());
-        let folded_bias = params.folded_bias();
-        let chunk = |first: usize| {
-            let channels = (channels - first).min(CHANNELS);
-            let mut weights = vec![[[0; 2]; CHANNELS]; taps.div_ceil(2)];
-            let mut of_channel = vec![0; taps];
-            for channel in 0..channels {
-                params.weights_of(first + channel, &mut of_channel);
-                for (pair, taps) in weights.iter_mut().zip(of_channel.chunks(2)) {
-                    pair[channel][..taps.len()].copy_from_slice(taps);
-                }
-            }
-            let mut chunk =
-                Chunk { weights, bias: [0; CHANNELS], multipliers: [0.0; CHANNELS], channels };
-            chunk.bias[..channels].copy_from_slice(&folded_bias[first..][..channels]);
-            chunk.multipliers[..channels].copy_from_slice(&params.multipliers[first..][..channels]);
-            chunk
-        };
-        let extent = channels.next_multiple_of(CHANNELS);
+        let bias = params.folded_bias();
+        let mut chunks = Vec::new();
+        let mut extent = 0;
+        while extent < params.shape.in_c {
+            let width = if params.shape.in_c - extent > 16 { 32 } else { 16 };
+            chunks.push(Chunk::new(params, &bias, extent, width));
+            extent += width;
+        }
         DepthwiseConv {
-            taps: Taps::new(shape, extent, params.input_zero_point),
-            chunks: (0..channels).step_by(CHANNELS).map(chunk).collect(),
+            taps: Taps::new(&params.shape, extent, params.input_zero_point),
+            chunks,
             output_zero_point: params.output_zero_point,
         }
     }
@@ -78,72 +108,163 @@ impl PackedConv for DepthwiseConv {
                 self.taps.point(input, block, scratch);
                 let tiles = scratch.pointers.chunks_exact(taps);
                 for (taps, output) in tiles.zip(output.chunks_mut(TILE * channels)) {
-                    let kernel = match output.len() / channels {
-                        1 => pixels_of_tile::<1>,
-                        2 => pixels_of_tile::<2>,
-                        3 => pixels_of_tile::<3>,
-                        _ => pixels_of_tile::<4>,
-                    };
                     // SAFETY: `ConvU8::with_kernel` made sure of AVX2. `point` leads to `extent`
-                    // bytes, 16 for each chunk; `output` holds the matched number of pixels.
-                    unsafe {
-                        kernel(taps, &self.chunks, self.output_zero_point, output, channels);
-                    }
+                    // bytes, which the chunks add up to; `output` is whole pixels, at most `TILE`.
+                    unsafe { self.tile(taps, output) }
                 }
             }
         });
     }
 }
 
-/// Computes all channels of `R` pixels.
+impl DepthwiseConv {
+    /// Computes all channels of the pixels of `output`, at most `TILE`.
+    ///
+    /// # Safety
+    ///
+    /// This CPU has AVX2 and FMA. `taps` are the pointers of every tap; those of existing pixels
+    /// can be read for `extent` bytes.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn tile(&self, taps: &[[*const u8; TILE]], output: &mut [u8]) {
+        let requantizer = Requantizer::new(self.output_zero_point);
+        let stride = self.taps.shape.in_c;
+        let pixels = output.len() / stride;
+        for chunk in &self.chunks {
+            for r in (0..pixels).step_by(2) {
+                let kernel = match (chunk.width(), pixels - r) {
+                    (16, 1) => narrow::<1>,
+                    (16, _) => narrow::<2>,
+                    (_, 1) => wide::<1>,
+                    _ => wide::<2>,
+                };
+                // SAFETY: the width is matched, the pixels `r` and, if matched, `r + 1` exist, and
+                // the caller answers for the pointers.
+                unsafe {
+                    let to = output.as_mut_ptr().add(r * stride + chunk.first);
+                    kernel(taps, r, chunk, requantizer, to, stride);
+                }
+            }
+        }
+    }
+}
+
+/// The pointers of a pair of taps. The last one of an odd number is paired with itself, at weight 0.
 ///
 /// # Safety
 ///
-/// `taps` is not empty and twice as long as the weights of each chunk, or one less. The first `R`
-/// pointers of every tap can be read for 16 bytes per chunk. `output` is `R` rows of
-/// `channels`, which the chunks cover.
+/// `2 * pair` is less than the number of taps.
+#[inline(always)]
+unsafe fn pair_of(taps: &[[*const u8; TILE]], pair: usize) -> [&[*const u8; TILE]; 2] {
+    // SAFETY: the first by the caller; the second is the same or one more that exists.
+    unsafe {
+        [taps.get_unchecked(2 * pair), taps.get_unchecked((2 * pair + 1).min(taps.len() - 1))]
+    }
+}
+
+/// Computes 32 channels of the pixels `pixel..pixel + R` and stores them, `stride` apart.
+///
+/// # Safety
+///
+/// The chunk is 32 wide, and has a pair of weights for every two of the taps. The pointers of these
+/// pixels can be read for 32 bytes from the chunk's first channel on, and its channels can be
+/// written at `R` places.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn pixels_of_tile<const R: usize>(
+unsafe fn wide<const R: usize>(
     taps: &[[*const u8; TILE]],
-    chunks: &[Chunk],
-    output_zero_point: u8,
-    output: &mut [u8],
-    channels: usize,
+    pixel: usize,
+    chunk: &Chunk,
+    requantizer: Requantizer,
+    to: *mut u8,
+    stride: usize,
 ) {
-    let requantizer = Requantizer::new(output_zero_point);
-    for (i, chunk) in chunks.iter().enumerate() {
-        let at = i * CHANNELS;
-        // SAFETY: the arrays of a chunk are of 16, with one pair of weights for two of the taps;
-        // the caller answers for pointers and output.
-        unsafe {
-            let bias = chunk.bias.as_ptr();
-            let mut acc =
-                [[_mm256_loadu_si256(bias.cast()), _mm256_loadu_si256(bias.add(8).cast())]; R];
-            for (pair, weights) in chunk.weights.iter().enumerate() {
-                // The last tap of an odd number is paired with itself, at weight 0.
-                let first = *taps.get_unchecked(2 * pair);
-                let second = *taps.get_unchecked((2 * pair + 1).min(taps.len() - 1));
-                let weights: *const __m256i = weights.as_ptr().cast();
-                let (low, high) = (_mm256_loadu_si256(weights), _mm256_loadu_si256(weights.add(1)));
-                for r in 0..R {
-                    let a = _mm_loadu_si128(first[r].add(at).cast());
-                    let b = _mm_loadu_si128(second[r].add(at).cast());
-                    let x = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
-                    let y = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b));
-                    acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(x, low));
-                    acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(y, high));
+    let low_bytes = _mm256_set1_epi16(0x00FF);
+    // SAFETY: a chunk of 32 holds 4 vectors of biases, multipliers and weights of each pair; the
+    // caller answers for pointers and output.
+    unsafe {
+        let bias: *const __m256i = chunk.bias.as_ptr().cast();
+        let bias: [__m256i; 4] = std::array::from_fn(|v| _mm256_loadu_si256(bias.add(v)));
+        let mut acc = [bias; R];
+        let mut weights: *const __m256i = chunk.weights.as_ptr().cast();
+        for pair in 0..taps.len().div_ceil(2) {
+            let [first, second] = pair_of(taps, pair);
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let a = _mm256_loadu_si256(first[pixel + r].add(chunk.first).cast());
+                let b = _mm256_loadu_si256(second[pixel + r].add(chunk.first).cast());
+                // Every 32 bits hold two channels of `a`, then the same two of `b`.
+                let low = _mm256_unpacklo_epi16(a, b);
+                let high = _mm256_unpackhi_epi16(a, b);
+                let words = [
+                    _mm256_and_si256(low, low_bytes),
+                    _mm256_srli_epi16::<8>(low),
+                    _mm256_and_si256(high, low_bytes),
+                    _mm256_srli_epi16::<8>(high),
+                ];
+                for (v, words) in words.into_iter().enumerate() {
+                    let products = _mm256_madd_epi16(words, _mm256_loadu_si256(weights.add(v)));
+                    acc[v] = _mm256_add_epi32(acc[v], products);
                 }
             }
-            let multipliers = chunk.multipliers.as_ptr();
-            let multipliers = [_mm256_loadu_ps(multipliers), _mm256_loadu_ps(multipliers.add(8))];
-            let to = output.as_mut_ptr().add(at);
-            for r in (0..R).step_by(2) {
-                let next = (r + 1).min(R - 1);
-                let codes = requantizer.two_rows(acc[r], acc[next], multipliers);
-                store(_mm256_castsi256_si128(codes), to.add(r * channels), chunk.channels);
-                let codes = _mm256_extracti128_si256::<1>(codes);
-                store(codes, to.add(next * channels), chunk.channels);
+            weights = weights.add(4);
+        }
+        let multipliers = chunk.multipliers.as_ptr();
+        let multipliers: [__m256; 4] =
+            std::array::from_fn(|v| _mm256_loadu_ps(multipliers.add(v * 8)));
+        for (r, acc) in acc.into_iter().enumerate() {
+            let codes = requantizer.even_and_odd(acc, multipliers);
+            let to = to.add(r * stride);
+            if chunk.channels == 32 {
+                _mm256_storeu_si256(to.cast(), codes);
+            } else {
+                store(_mm256_castsi256_si128(codes), to, chunk.channels.min(16));
+                if chunk.channels > 16 {
+                    let rest = _mm256_extracti128_si256::<1>(codes);
+                    store(rest, to.add(16), chunk.channels - 16);
+                }
             }
+        }
+    }
+}
+
+/// As [`wide`], for 16 channels.
+///
+/// # Safety
+///
+/// As for [`wide`], with 16 in the place of 32.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn narrow<const R: usize>(
+    taps: &[[*const u8; TILE]],
+    pixel: usize,
+    chunk: &Chunk,
+    requantizer: Requantizer,
+    to: *mut u8,
+    stride: usize,
+) {
+    // SAFETY: a chunk of 16 holds 2 vectors of biases, multipliers and weights of each pair; the
+    // caller answers for pointers and output.
+    unsafe {
+        let bias: *const __m256i = chunk.bias.as_ptr().cast();
+        let mut acc = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; R];
+        let mut weights: *const __m256i = chunk.weights.as_ptr().cast();
+        for pair in 0..taps.len().div_ceil(2) {
+            let [first, second] = pair_of(taps, pair);
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let a = _mm_loadu_si128(first[pixel + r].add(chunk.first).cast());
+                let b = _mm_loadu_si128(second[pixel + r].add(chunk.first).cast());
+                let words = [
+                    _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b)),
+                    _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b)),
+                ];
+                for (v, words) in words.into_iter().enumerate() {
+                    let products = _mm256_madd_epi16(words, _mm256_loadu_si256(weights.add(v)));
+                    acc[v] = _mm256_add_epi32(acc[v], products);
+                }
+            }
+            weights = weights.add(2);
+        }
+        let multipliers = chunk.multipliers.as_ptr();
+        let multipliers = [_mm256_loadu_ps(multipliers), _mm256_loadu_ps(multipliers.add(8))];
+        for (r, acc) in acc.into_iter().enumerate() {
+            store(requantizer.one_row(acc, multipliers), to.add(r * stride), chunk.channels);
         }
     }
 }

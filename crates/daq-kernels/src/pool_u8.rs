@@ -266,7 +266,8 @@ mod tests {
         MaxPoolU8::new(&shape, Isa::Scalar).run(&[1, 2, 3, 4, 0, 5], 0..4, &mut output);
         assert_eq!(output, [2, 3, 4, 5]);
 
-        for channels in (1..70).chain([200]) {
+        // Windows of 3x3 padded by 1, and of 5x5 padded by 2, both of stride 2.
+        for (channels, pad) in (1..70).chain([200]).flat_map(|c| [(c, 1), (c, 2)]) {
             let shape = ConvShape {
                 batch: 2,
                 in_h: 7,
@@ -275,12 +276,12 @@ mod tests {
                 out_h: 4,
                 out_w: 3,
                 out_c: channels,
-                kernel_h: 3,
-                kernel_w: 3,
+                kernel_h: 2 * pad + 1,
+                kernel_w: 2 * pad + 1,
                 stride_h: 2,
                 stride_w: 2,
-                pad_top: 1,
-                pad_left: 1,
+                pad_top: pad,
+                pad_left: pad,
                 groups: channels,
                 ..ConvShape::gemm(1, 1, 1)
             };
@@ -294,8 +295,8 @@ mod tests {
                     let (pixel, channel) = (3 + i / channels, i % channels);
                     let (image, y, x) = (pixel / 12, pixel % 12 / 3, pixel % 3);
                     let mut want = 0;
-                    for in_y in (2 * y).saturating_sub(1)..(2 * y + 2).min(7) {
-                        for in_x in (2 * x).saturating_sub(1)..(2 * x + 2).min(6) {
+                    for in_y in (2 * y).saturating_sub(pad)..(2 * y + pad + 1).min(7) {
+                        for in_x in (2 * x).saturating_sub(pad)..(2 * x + pad + 1).min(6) {
                             let at = ((image * 7 + in_y) * 6 + in_x) * channels + channel;
                             want = want.max(input[at]);
                         }

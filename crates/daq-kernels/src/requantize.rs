@@ -93,6 +93,23 @@ pub(crate) mod avx2 {
             _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words))
         }
 
+        /// 32 values: within each 128-bit half, `acc[0]` holds the even and `acc[1]` the odd ones
+        /// of the half's first 8, `acc[2]` and `acc[3]` those of its last 8.
+        #[target_feature(enable = "avx2,fma")]
+        #[inline]
+        pub(crate) fn even_and_odd(self, acc: [__m256i; 4], multiplier: [__m256; 4]) -> __m256i {
+            let pack = |low: usize, high: usize| {
+                let words = _mm256_packs_epi32(
+                    self.scale(acc[low], multiplier[low]),
+                    self.scale(acc[high], multiplier[high]),
+                );
+                _mm256_adds_epi16(words, self.zero_point)
+            };
+            let bytes = _mm256_packus_epi16(pack(0, 2), pack(1, 3));
+            let order = _mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+            _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(order))
+        }
+
         /// Columns 0..16 of one row.
         #[target_feature(enable = "avx2,fma")]
         #[inline]

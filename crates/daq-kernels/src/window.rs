@@ -52,9 +52,9 @@ impl Window {
     pub(crate) fn inside(&self, shape: &ConvShape, run: usize) -> Option<usize> {
         let y = (self.y * shape.stride_h).checked_sub(shape.pad_top)?;
         let x = (self.x * shape.stride_w).checked_sub(shape.pad_left)?;
-        let right = x + (run - 1) * shape.stride_w + (shape.kernel_w - 1) * shape.dilation_w;
+        let right = x + (run - 1) * shape.stride_w + (shape.kernel_w.max(1) - 1) * shape.dilation_w;
         (self.x + run <= shape.out_w
-            && y + (shape.kernel_h - 1) * shape.dilation_h < shape.in_h
+            && y + (shape.kernel_h.max(1) - 1) * shape.dilation_h < shape.in_h
             && right < shape.in_w)
             .then(|| ((self.image * shape.in_h + y) * shape.in_w + x) * shape.in_c)
     }

@@ -290,10 +290,31 @@ fn every_tail_of_channels() {
 #[test]
 fn large_sums_stay_exact() {
     let mut random = Random(7);
-    for shape in [ConvShape::gemm(1, 4096, 33), ConvShape::gemm(5, 2050, 16)] {
+    // The last ones take several blocks of pixels.
+    let wide = ConvShape { in_w: 900, out_w: 900, ..ConvShape::gemm(1, 40, 9) };
+    let first = ConvShape { in_h: 40, out_h: 40, kernel_h: 3, pad_top: 1, ..wide };
+    let first = ConvShape { in_c: 3, in_w: 41, out_w: 39, kernel_w: 3, ..first };
+    for shape in [ConvShape::gemm(1, 4096, 33), ConvShape::gemm(5, 2050, 16), wide, first] {
         for values in VALUES {
             case(shape, values, &mut random).check(values, &mut random);
         }
+    }
+}
+
+/// Nothing to sum, or nothing to write.
+#[test]
+fn empty_dimensions() {
+    let mut random = Random(5);
+    let taps = ConvShape { kernel_h: 0, kernel_w: 0, ..ConvShape::gemm(3, 4, 2) };
+    let depthwise = ConvShape { kernel_w: 0, groups: 4, ..ConvShape::gemm(3, 4, 4) };
+    for shape in [
+        ConvShape::gemm(3, 0, 2),
+        ConvShape::gemm(0, 4, 2),
+        ConvShape::gemm(3, 4, 0),
+        taps,
+        depthwise,
+    ] {
+        case(shape, Values::Uniform, &mut random).check(Values::Uniform, &mut random);
     }
 }
 
