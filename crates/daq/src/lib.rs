@@ -1,11 +1,13 @@
 //! The daq runtime: one graph type, the operators, plans and sessions.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod attrs;
 pub mod compile;
 pub mod error;
+pub mod format;
 pub mod graph;
 pub mod layout;
+mod mmap;
 pub mod ops;
 pub mod plan;
 pub mod quant;

@@ -1,0 +1,26 @@
+//! Mapping a file into memory: the one place of this crate that needs `unsafe` of its own.
+#![allow(unsafe_code)]
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use crate::tensor::MappedFile;
+
+/// Maps a regular file for reading.
+pub(crate) fn open(path: &Path) -> io::Result<MappedFile> {
+    // Asked before opening: opening a pipe would wait for its writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let file = File::open(path)?;
+    // SAFETY: the mapping is private and read-only, and is only ever read as plain bytes, for which
+    // every bit pattern is valid. What nobody can check is that the file stays as it is: a process
+    // that overwrites it in place changes weights under the running model, and one that shortens
+    // it ends this process with SIGBUS on the next read. daq's own writer never does either: it
+    // writes beside and renames, which leaves a mapped file as it was. The format's reader verifies
+    // the checksum and copies everything but the tensors' elements out before a graph is built, so
+    // a later change can spoil numbers, but no offset, shape or index.
+    let map = unsafe { memmap2::Mmap::map(&file)? };
+    Ok(MappedFile::new(map))
+}
