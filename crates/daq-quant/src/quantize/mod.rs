@@ -1,0 +1,336 @@
+//! Post-training quantization: a float graph and the ranges of its values become an 8-bit graph.
+//!
+//! Activations are `u8` with a scale and zero point per tensor, weights `i8` symmetric per output
+//! channel (or per tensor, or `u8` with a zero point), biases `i32` at the scale of input times
+//! weight. See Jacob et al., "Quantization and Training of Neural Networks for Efficient
+//! Integer-Arithmetic-Only Inference", 2018.
+
+mod scales;
+mod select;
+mod weights;
+
+use std::collections::{BTreeMap, HashMap};
+
+use daq::ops::{DequantizeLinear, QuantizeLinear, Quantization};
+use daq::{DType, Graph, Node, Op, Value, ValueId};
+
+use crate::range::Range;
+
+/// The ranges of a graph's values by name, from calibration.
+pub type Ranges = BTreeMap<String, Range>;
+
+/// The metadata key that says an 8-bit model's inputs stay float at its interface.
+pub const FLOAT_INPUT: &str = "daq.float_input";
+
+/// How weights are quantized.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Weights {
+    /// `i8`, symmetric, one scale per output channel.
+    #[default]
+    PerChannel,
+    /// `i8`, symmetric, one scale per tensor.
+    PerTensor,
+    /// `u8`, one scale and zero point per tensor.
+    Asymmetric,
+}
+
+/// What to quantize, and how.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QuantizeOptions {
+    /// How weights are quantized.
+    pub weights: Weights,
+    /// Tensors after which the model is float again.
+    pub dequantize_after: Vec<String>,
+    /// Tensors before which the model stays float.
+    pub quantize_after: Vec<String>,
+    /// Keep the model's inputs float, with a QuantizeLinear after them.
+    pub float_input: bool,
+    /// Nodes, output tensors or operators to leave in float.
+    pub exclude: Vec<String>,
+    /// The only operators to quantize with scales of their own; all where absent.
+    pub ops: Option<Vec<String>>,
+}
+
+/// What became of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The node's name.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// `None` where it runs in 8 bits, else why it does not.
+    pub float_because: Option<String>,
+    /// Multiply-accumulate operations.
+    pub macs: u64,
+}
+
+/// A quantized graph and what became of each node.
+#[derive(Clone, Debug)]
+pub struct Quantized {
+    /// The 8-bit graph.
+    pub graph: Graph,
+    /// One entry for each node of the float graph.
+    pub decisions: Vec<Decision>,
+    /// What the user should know: widened scales, ranges that were missing.
+    pub messages: Vec<String>,
+}
+
+/// Why a graph cannot be quantized.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuantizeError {
+    /// An option that names nothing in the model.
+    #[error("{option} {name}: the model has no such {kind}; `daq inspect` lists them")]
+    UnknownName {
+        /// The option.
+        option: &'static str,
+        /// The name given.
+        name: String,
+        /// What was looked for.
+        kind: &'static str,
+    },
+    /// Weights that are not numbers.
+    #[error("weight `{tensor}` of node `{node}` holds NaN or infinity; repair the float model first")]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// The node that reads it.
+        node: String,
+    },
+    /// A model that already has 8-bit operators.
+    #[error("the model is quantized already (value `{value}`); quantize the float model instead")]
+    AlreadyQuantized {
+        /// A value of codes.
+        value: String,
+    },
+    /// The graph is not valid.
+    #[error(transparent)]
+    Graph(#[from] daq::Error),
+}
+
+/// Quantizes a float graph. `ranges` holds the range of each float value that calibration saw.
+pub fn quantize(
+    float: &Graph,
+    ranges: &Ranges,
+    options: &QuantizeOptions,
+) -> Result<Quantized, QuantizeError> {
+    if let Some(value) = float.values.iter().find(|v| v.quant.is_some()) {
+        return Err(QuantizeError::AlreadyQuantized { value: value.name.clone() });
+    }
+    check_names(float, options)?;
+    let mut messages = Vec::new();
+    let (mut graph, absorbed) = absorb_activations(float, ranges, options);
+    let reasons = select::float_reasons(&graph, ranges, options);
+    let scales = scales::choose(&graph, &reasons, ranges);
+    let decisions = decisions(float, &graph, &reasons, &absorbed);
+    let mut rewrite = Rewrite { graph: &mut graph, scales, codes: HashMap::new(), reals: HashMap::new() };
+    rewrite.inputs(options.float_input);
+    rewrite.nodes(&reasons, options.weights, &mut messages)?;
+    rewrite.outputs(ranges);
+    if options.float_input {
+        graph.metadata.insert(FLOAT_INPUT.into(), "1".into());
+    }
+    graph.remove_unused();
+    graph.validate()?;
+    Ok(Quantized { graph, decisions, messages })
+}
+
+fn check_names(graph: &Graph, options: &QuantizeOptions) -> Result<(), QuantizeError> {
+    let unknown = |option, name: &String, kind| {
+        Err(QuantizeError::UnknownName { option, name: name.clone(), kind })
+    };
+    let tensors = [("--dequantize_after", &options.dequantize_after), ("--quantize_after", &options.quantize_after)];
+    for (option, names) in tensors {
+        if let Some(name) = names.iter().find(|n| graph.find_value(n).is_none()) {
+            return unknown(option, name, "tensor");
+        }
+    }
+    let is_op = |name: &String| Op::NAMES.contains(&name.as_str());
+    let in_graph = |name: &String| {
+        is_op(name) || graph.find_value(name).is_some() || graph.nodes.iter().any(|n| n.name == *name)
+    };
+    if let Some(name) = options.exclude.iter().find(|n| !in_graph(n)) {
+        return unknown("--exclude", name, "node, tensor or operator");
+    }
+    match options.ops.iter().flatten().find(|n| !is_op(n)) {
+        Some(name) => unknown("--ops", name, "operator"),
+        None => Ok(()),
+    }
+}
+
+/// Drops each activation that saturation to its own range does for free: one that only clamps and
+/// is the only reader of an 8-bit operator with a scale of its own. The node takes over the
+/// activation's output. Returns the graph and the names of the dropped nodes.
+fn absorb_activations(float: &Graph, ranges: &Ranges, options: &QuantizeOptions) -> (Graph, Vec<String>) {
+    let reasons = select::float_reasons(float, ranges, options);
+    let consumers = float.consumers();
+    let mut graph = float.clone();
+    let mut dropped = Vec::new();
+    for (i, node) in float.nodes.iter().enumerate() {
+        use Quantization::{FloatInside, Integer, Weighted};
+        let own_scale = matches!(node.op.quantization(), Weighted | Integer | FloatInside);
+        let Some((j, _)) = daq::plan::fused_clamp(float, &consumers, node) else { continue };
+        if own_scale && reasons[i].is_none() && reasons[j].is_none() {
+            graph.nodes[i].outputs = float.nodes[j].outputs.clone();
+            dropped.push(j);
+        }
+    }
+    let names = dropped.iter().map(|&j| float.node_name(&float.nodes[j]).to_string()).collect();
+    let mut position = 0..;
+    graph.nodes.retain(|_| !position.next().is_some_and(|i| dropped.contains(&i)));
+    sort(&mut graph);
+    (graph, names)
+}
+
+/// Taking over an output moves it earlier, never later, so the order stays valid; this only
+/// asserts it in debug builds.
+fn sort(graph: &mut Graph) {
+    debug_assert!(graph.validate().is_ok(), "{:?}", graph.validate());
+}
+
+fn decisions(float: &Graph, graph: &Graph, reasons: &[Option<String>], absorbed: &[String]) -> Vec<Decision> {
+    let by_name: HashMap<&str, &Option<String>> =
+        graph.nodes.iter().map(|n| n.outputs[0]).map(|id| graph.values[id].name.as_str()).zip(reasons).collect();
+    float
+        .nodes
+        .iter()
+        .map(|node| {
+            let name = float.node_name(node).to_string();
+            let inputs = float.input_specs(node);
+            let outputs = node.op.infer(&inputs).unwrap_or_default();
+            let reason = match absorbed.contains(&name) {
+                true => None,
+                // A node that absorbed its activation has the activation's output.
+                false => by_name.get(float.values[node.outputs[0]].name.as_str()).and_then(|r| (*r).clone()),
+            };
+            let macs = node.op.macs(&inputs, &outputs);
+            Decision { node: name, op: node.op.name().to_string(), float_because: reason, macs }
+        })
+        .collect()
+}
+
+/// The graph while its values become codes.
+struct Rewrite<'a> {
+    graph: &'a mut Graph,
+    scales: HashMap<ValueId, daq::QuantParams>,
+    /// The codes of a value, where it has been computed or quantized.
+    codes: HashMap<ValueId, ValueId>,
+    /// The floats of a value that is computed as codes, where something needs them.
+    reals: HashMap<ValueId, ValueId>,
+}
+
+impl Rewrite<'_> {
+    /// Inputs that have a scale become codes; or stay float, with the scale for callers that give
+    /// codes.
+    fn inputs(&mut self, float_input: bool) {
+        for id in self.graph.inputs.clone() {
+            if let Some(quant) = self.scales.get(&id) {
+                self.graph.values[id].quant = Some(quant.clone());
+                if !float_input {
+                    self.graph.values[id].dtype = DType::U8;
+                    self.codes.insert(id, id);
+                }
+            }
+        }
+    }
+
+    /// The scale of float outputs serves callers that take codes.
+    fn outputs(&mut self, ranges: &Ranges) {
+        for &id in &self.graph.outputs {
+            let value = &mut self.graph.values[id];
+            if value.dtype == DType::F32
+                && let Some(range) = ranges.get(&value.name)
+            {
+                value.quant = Some(range.to_u8());
+            }
+        }
+    }
+
+    fn nodes(
+        &mut self,
+        reasons: &[Option<String>],
+        scheme: Weights,
+        messages: &mut Vec<String>,
+    ) -> Result<(), QuantizeError> {
+        let nodes = std::mem::take(&mut self.graph.nodes);
+        for (mut node, reason) in nodes.into_iter().zip(reasons) {
+            if reason.is_some() {
+                node.inputs = node.inputs.iter().map(|id| id.map(|id| self.real(id))).collect();
+            } else {
+                let weighted = node.op.quantization() == Quantization::Weighted;
+                for i in 0..node.inputs.len() {
+                    let Some(id) = node.inputs[i] else { continue };
+                    let constant = self.graph.values[id].data.is_some();
+                    if !(weighted && constant) && self.graph.values[id].dtype != DType::I64 {
+                        node.inputs[i] = Some(self.code(id));
+                    }
+                }
+                if weighted {
+                    weights::quantize(self.graph, &mut node, scheme, &self.scales, messages)?;
+                }
+                for &id in &node.outputs {
+                    if let Some(quant) = self.scales.get(&id) {
+                        let value = &mut self.graph.values[id];
+                        value.dtype = DType::U8;
+                        value.quant = Some(quant.clone());
+                        self.codes.insert(id, id);
+                    }
+                }
+            }
+            self.graph.nodes.push(node);
+        }
+        Ok(())
+    }
+
+    /// The value as codes, quantized where it is computed in float.
+    fn code(&mut self, id: ValueId) -> ValueId {
+        if let Some(&codes) = self.codes.get(&id) {
+            return codes;
+        }
+        let value = &self.graph.values[id];
+        let Some(quant) = self.scales.get(&id).cloned() else { return id };
+        let name = format!("{}_QuantizeLinear_Output", value.name);
+        let codes = Value::new(name, DType::U8, &value.shape).with_quant(quant);
+        let codes = self.graph.add_value(codes);
+        if let Some(data) = &self.graph.values[id].data {
+            let mut tensor = daq::tensor::AlignedBytes::zeroed(data.len());
+            let value = &self.graph.values[codes];
+            let mut view = daq::TensorViewMut {
+                dtype: DType::U8,
+                shape: &value.shape,
+                quant: value.quant.as_ref(),
+                bytes: tensor.as_mut_slice(),
+            };
+            daq::ops::eval::quantize(data.data(), &mut view);
+            let shape = value.shape.clone();
+            self.graph.values[codes].data = Some(daq::Tensor::from_aligned(DType::U8, &shape, tensor));
+        } else {
+            self.convert(QuantizeLinear.into(), id, codes);
+        }
+        self.codes.insert(id, codes);
+        codes
+    }
+
+    /// The value as floats, dequantized where it is computed as codes.
+    fn real(&mut self, id: ValueId) -> ValueId {
+        if self.graph.values[id].dtype != DType::U8 || self.graph.values[id].quant.is_none() {
+            return id;
+        }
+        if let Some(&real) = self.reals.get(&id) {
+            return real;
+        }
+        let value = &self.graph.values[id];
+        let name = format!("{}_DequantizeLinear_Output", value.name);
+        let real = Value::new(name, DType::F32, &value.shape);
+        let real = self.graph.add_value(real);
+        self.convert(DequantizeLinear.into(), id, real);
+        self.reals.insert(id, real);
+        real
+    }
+
+    fn convert(&mut self, op: Op, from: ValueId, to: ValueId) {
+        let name = self.graph.values[to].name.trim_end_matches("_Output").to_string();
+        let (inputs, outputs) = (vec![Some(from)], vec![to]);
+        self.graph.nodes.push(Node { name, op, inputs, outputs, doc: String::new() });
+    }
+}

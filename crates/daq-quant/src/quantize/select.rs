@@ -1,0 +1,170 @@
+//! Which nodes run in 8 bits, and why the others do not.
+
+use std::collections::HashSet;
+
+use daq::ops::Quantization;
+use daq::{DType, Graph, Node, Op, ValueId};
+
+use super::{QuantizeOptions, Ranges};
+
+/// For each node `None` where it is to run in 8 bits, else the reason why it stays in float.
+pub(super) fn float_reasons(
+    graph: &Graph,
+    ranges: &Ranges,
+    options: &QuantizeOptions,
+) -> Vec<Option<String>> {
+    let mut select = Select {
+        graph,
+        ranges,
+        options,
+        codes: HashSet::new(),
+        before: ancestors(graph, &options.quantize_after),
+        after: HashSet::new(),
+    };
+    let named = |name: &String| graph.find_value(name);
+    select.after.extend(options.dequantize_after.iter().filter_map(named));
+    let inputs = graph.inputs.iter().copied().filter(|id| graph.values[*id].dtype == DType::F32);
+    select.codes = inputs.filter(|id| has_range(graph, ranges, *id)).collect();
+    graph.nodes.iter().map(|node| select.decide(node)).collect()
+}
+
+fn has_range(graph: &Graph, ranges: &Ranges, id: ValueId) -> bool {
+    ranges.contains_key(&graph.values[id].name)
+}
+
+/// The nodes that compute the named tensors, and all before them.
+fn ancestors(graph: &Graph, names: &[String]) -> HashSet<usize> {
+    let mut values: HashSet<ValueId> = names.iter().filter_map(|n| graph.find_value(n)).collect();
+    let mut nodes = HashSet::new();
+    for (i, node) in graph.nodes.iter().enumerate().rev() {
+        if node.outputs.iter().any(|id| values.contains(id)) {
+            nodes.insert(i);
+            values.extend(node.inputs.iter().flatten());
+        }
+    }
+    nodes
+}
+
+struct Select<'a> {
+    graph: &'a Graph,
+    ranges: &'a Ranges,
+    options: &'a QuantizeOptions,
+    /// Values that are there as codes: the model's inputs and what 8-bit nodes compute.
+    codes: HashSet<ValueId>,
+    /// Nodes before `--quantize_after`.
+    before: HashSet<usize>,
+    /// Values from which on the model is float.
+    after: HashSet<ValueId>,
+}
+
+impl Select<'_> {
+    fn decide(&mut self, node: &Node) -> Option<String> {
+        let reason = self.reason(node);
+        if node.inputs.iter().flatten().any(|id| self.after.contains(id)) {
+            self.after.extend(&node.outputs);
+        } else if reason.is_none() {
+            self.codes.extend(&node.outputs);
+        }
+        reason
+    }
+
+    fn reason(&self, node: &Node) -> Option<String> {
+        use Quantization::{Averages, Moves, Never, Table, Weighted};
+        let graph = self.graph;
+        let because = |why: &str| Some(why.to_string());
+        let value = |id: &ValueId| &graph.values[*id];
+        let quantization = node.op.quantization();
+        let inputs: Vec<_> = node.inputs.iter().flatten().copied().collect();
+        let activations: Vec<_> = inputs.iter().copied().filter(|id| value(id).data.is_none()).collect();
+        if let Some(why) = self.asked(node) {
+            return Some(why);
+        }
+        if quantization == Never {
+            return Some(format!("{} has no 8-bit form", node.op.name()));
+        }
+        if activations.is_empty() || activations.iter().any(|id| value(id).dtype != DType::F32) {
+            return because("its inputs are not floats");
+        }
+        if node.outputs.iter().any(|id| value(id).dtype != DType::F32) {
+            return because("its outputs are not floats");
+        }
+        if quantization == Weighted
+            && let Some(why) = not_weighted(graph, node)
+        {
+            return Some(why);
+        }
+        let known = |id: &ValueId| self.codes.contains(id) || has_range(graph, self.ranges, *id);
+        if let Some(id) = activations.iter().find(|id| !known(id)) {
+            return Some(format!("calibration saw no range of its input `{}`", value(id).name));
+        }
+        let follows = matches!(quantization, Moves | Averages | Table);
+        if follows && !self.codes.contains(&activations[0]) {
+            return because("its input is in float");
+        }
+        let any_codes = activations.iter().any(|id| self.codes.contains(id));
+        if quantization != Weighted && !any_codes {
+            return because("its inputs are in float");
+        }
+        let own_scale = !matches!(quantization, Moves | Averages);
+        let missing = |id: &&ValueId| own_scale && !has_range(graph, self.ranges, **id) && !self.absorbs(**id);
+        if let Some(id) = node.outputs.iter().find(missing) {
+            return Some(format!("calibration saw no range of its output `{}`", value(id).name));
+        }
+        None
+    }
+
+    /// Whether the only reader of the value clamps it: its range is that of the activation.
+    fn absorbs(&self, id: ValueId) -> bool {
+        let readers: Vec<_> =
+            self.graph.nodes.iter().filter(|n| n.inputs.contains(&Some(id))).collect();
+        matches!(readers.as_slice(), [reader] if reader.op.clamp().is_some()
+            && has_range(self.graph, self.ranges, reader.outputs[0]))
+    }
+
+    /// What the user asked for.
+    fn asked(&self, node: &Node) -> Option<String> {
+        let graph = self.graph;
+        let outputs = || node.outputs.iter().map(|id| graph.values[*id].name.as_str());
+        let is = |name: &String| {
+            name == graph.node_name(node) || name == node.op.name() || outputs().any(|o| o == name)
+        };
+        if let Some(name) = self.options.exclude.iter().find(|n| is(n)) {
+            return Some(format!("excluded by --exclude {name}"));
+        }
+        let own_scale = !matches!(node.op.quantization(), Quantization::Moves | Quantization::Averages);
+        if let Some(ops) = &self.options.ops
+            && own_scale
+            && node.op.clamp().is_none()
+            && !ops.iter().any(|op| op == node.op.name())
+        {
+            return Some("not among --ops".into());
+        }
+        let position = graph.nodes.iter().position(|n| std::ptr::eq(n, node));
+        if position.is_some_and(|i| self.before.contains(&i)) {
+            return Some("before --quantize_after".into());
+        }
+        let after = node.inputs.iter().flatten().any(|id| self.after.contains(id));
+        after.then(|| "after --dequantize_after".into())
+    }
+}
+
+/// Why an operator with weights cannot run on codes.
+fn not_weighted(graph: &Graph, node: &Node) -> Option<String> {
+    let constant = |i: usize| {
+        let id = node.inputs.get(i).copied().flatten();
+        id.map(|id| graph.values[id].data.is_some())
+    };
+    let input_constant = constant(0) == Some(true);
+    let weights_constant = constant(1) == Some(true);
+    let why = match &node.op {
+        _ if input_constant => "its input 0 is constant",
+        Op::MatMul(_) if !weights_constant => return None,
+        Op::MatMul(_) if graph.values[node.inputs[1]?].shape.len() != 2 => "its weights are not a matrix",
+        _ if !weights_constant => "its weights are not constant",
+        _ if constant(2) == Some(false) => "its bias is not constant",
+        Op::Gemm(gemm) if gemm.trans_a => "its input is transposed",
+        Op::Gemm(_) if !super::weights::is_row(graph, node) => "its C is not one row",
+        _ => return None,
+    };
+    Some(why.into())
+}
