@@ -110,7 +110,8 @@ pub fn parallel<S: Send, E: Send>(
         }
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers.clamp(1, count.max(1))).map(|_| scope.spawn(worker)).collect();
+        let threads: Vec<_> =
+            (0..workers.clamp(1, count.max(1))).map(|_| scope.spawn(worker)).collect();
         let join = |thread: std::thread::ScopedJoinHandle<'_, Result<S, E>>| {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
@@ -129,21 +130,27 @@ pub fn calibrate(
     let model = Model::from_graph(graph.clone())?;
     let watched = watched(graph);
     let skipped = Mutex::new(BTreeMap::new());
-    let state = || Worker { session: model.session(1), observers: graph.values.iter().map(|_| None).collect() };
-    let workers = parallel(samples.len(), options.workers, options.batch_size, state, |worker, index| {
-        let sample = samples.load(index).and_then(|sample| match finite(&sample) {
-            Some(name) => Err(format!("its input `{name}` holds NaN or infinity")),
-            None => Ok(sample),
-        });
-        match sample {
-            Ok(sample) => worker.run(graph, &watched, &sample, options.method, || samples.name(index))?,
-            Err(why) => {
-                skipped.lock().unwrap_or_else(|e| e.into_inner()).insert(index, why);
+    let state = || Worker {
+        session: model.session(1),
+        observers: graph.values.iter().map(|_| None).collect(),
+    };
+    let workers =
+        parallel(samples.len(), options.workers, options.batch_size, state, |worker, index| {
+            let sample = samples.load(index).and_then(|sample| match finite(&sample) {
+                Some(name) => Err(format!("its input `{name}` holds NaN or infinity")),
+                None => Ok(sample),
+            });
+            match sample {
+                Ok(sample) => {
+                    worker.run(graph, &watched, &sample, options.method, || samples.name(index))?
+                }
+                Err(why) => {
+                    skipped.lock().unwrap_or_else(|e| e.into_inner()).insert(index, why);
+                }
             }
-        }
-        progress();
-        Ok::<_, CalibrateError>(())
-    })?;
+            progress();
+            Ok::<_, CalibrateError>(())
+        })?;
     let skipped = skipped.into_inner().unwrap_or_else(|e| e.into_inner());
     let used = samples.len() - skipped.len();
     if used == 0 {
@@ -170,7 +177,10 @@ fn watched(graph: &Graph) -> Vec<bool> {
     let mut watched: Vec<bool> = graph.values.iter().map(|v| v.dtype == DType::F32).collect();
     for node in &graph.nodes {
         if matches!(node.op.quantization(), Quantization::Moves | Quantization::Averages) {
-            node.outputs.iter().filter(|id| !graph.outputs.contains(id)).for_each(|&id| watched[id] = false);
+            node.outputs
+                .iter()
+                .filter(|id| !graph.outputs.contains(id))
+                .for_each(|&id| watched[id] = false);
         }
     }
     watched
@@ -224,7 +234,10 @@ impl Worker {
             observers[id].get_or_insert_with(|| method.observer()).observe(data);
         })?;
         match not_finite {
-            Some(id) => Err(CalibrateError::NotFinite { value: graph.values[id].name.clone(), sample: name() }),
+            Some(id) => Err(CalibrateError::NotFinite {
+                value: graph.values[id].name.clone(),
+                sample: name(),
+            }),
             None => Ok(()),
         }
     }

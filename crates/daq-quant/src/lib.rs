@@ -1,9 +1,18 @@
-//! daq-quant
+//! The daq toolkit: everything between a float ONNX model with a folder of pictures and an 8-bit
+//! `.daq` file.
 #![forbid(unsafe_code)]
 
+pub mod calibrate;
 pub mod dataset;
+pub mod evaluate;
 pub mod files;
 pub mod labels;
 pub mod npy;
 pub mod npz;
+pub mod observe;
 pub mod preprocess;
+pub mod qdq;
+pub mod quantize;
+pub mod range;
+pub mod samples;
+pub mod table;

@@ -65,7 +65,9 @@ impl std::str::FromStr for CalibrationMethod {
             "percentile" => Ok(CalibrationMethod::Percentile(99.99)),
             other => match other.strip_prefix("percentile:") {
                 Some(p) => percentile(p),
-                None => Err(format!("`{s}` is unknown; use minmax, mse, percentile or percentile:99.9")),
+                None => {
+                    Err(format!("`{s}` is unknown; use minmax, mse, percentile or percentile:99.9"))
+                }
             },
         }
     }
@@ -135,7 +137,13 @@ const LEAST_EXPONENT: i32 = -60;
 impl Histogram {
     /// An empty histogram whose range is chosen by `method`.
     pub fn new(method: CalibrationMethod) -> Self {
-        Histogram { method, exponent: LEAST_EXPONENT, bins: vec![0; 2 * SIDE], zeros: 0, seen: None }
+        Histogram {
+            method,
+            exponent: LEAST_EXPONENT,
+            bins: vec![0; 2 * SIDE],
+            zeros: 0,
+            seen: None,
+        }
     }
 
     /// Doubles the width of the bins until `largest` falls into one.
@@ -202,7 +210,13 @@ impl Histogram {
             let (low, high) = (-zero_point * scale, (255.0 - zero_point) * scale);
             let rounding = scale * scale / 12.0;
             let of = |&(x, count): &(f64, f64)| {
-                let clipped = if x < low { low - x } else if x > high { x - high } else { 0.0 };
+                let clipped = if x < low {
+                    low - x
+                } else if x > high {
+                    x - high
+                } else {
+                    0.0
+                };
                 count * if clipped > 0.0 { clipped * clipped } else { rounding }
             };
             occupied.iter().map(of).sum::<f64>()
@@ -321,7 +335,9 @@ mod tests {
         let parts: Vec<Vec<f32>> = (1..5)
             .map(|p| (0..500).map(|i| ((i * 37 % 101) as f32 - 50.0) * 10f32.powi(p - 3)).collect())
             .collect();
-        for method in [CalibrationMethod::MinMax, CalibrationMethod::Percentile(99.0), CalibrationMethod::Mse] {
+        for method in
+            [CalibrationMethod::MinMax, CalibrationMethod::Percentile(99.0), CalibrationMethod::Mse]
+        {
             let refs: Vec<&[f32]> = parts.iter().map(Vec::as_slice).collect();
             let whole = seen(method, &refs);
             let mut merged = seen(method, &[refs[3]]);
@@ -329,7 +345,8 @@ mod tests {
                 merged.merge(&*seen(method, &[refs[part]]));
             }
             assert_eq!(merged.range(), whole.range(), "{method}");
-            let bins = |o: &dyn Observer| o.as_any().downcast_ref::<Histogram>().map(|h| h.bins.clone());
+            let bins =
+                |o: &dyn Observer| o.as_any().downcast_ref::<Histogram>().map(|h| h.bins.clone());
             assert_eq!(bins(&*merged), bins(&*whole));
         }
     }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use daq::ops::{DequantizeLinear, QuantizeLinear, Quantization};
+use daq::ops::{DequantizeLinear, Quantization, QuantizeLinear};
 use daq::{DType, Graph, Node, Op, QuantParams, Value, ValueId};
 
 use crate::quantize::FLOAT_INPUT;
@@ -49,7 +49,8 @@ struct Unfold<'a> {
 
 impl Unfold<'_> {
     fn push(&mut self, op: Op, from: ValueId, to: ValueId, name: &str) {
-        let suffix = if matches!(op, Op::QuantizeLinear(_)) { "QuantizeLinear" } else { "DequantizeLinear" };
+        let suffix =
+            if matches!(op, Op::QuantizeLinear(_)) { "QuantizeLinear" } else { "DequantizeLinear" };
         let name = format!("{name}_{suffix}");
         let (inputs, outputs) = (vec![Some(from)], vec![to]);
         self.out.nodes.push(Node { name, op, inputs, outputs, doc: String::new() });
@@ -185,7 +186,11 @@ fn fold_nodes(graph: &mut Graph) {
 }
 
 /// The codes behind a node's inputs; `None` where a float input is not a DequantizeLinear's.
-fn code_inputs(graph: &Graph, producers: &[Option<usize>], node: &Node) -> Option<Vec<Option<ValueId>>> {
+fn code_inputs(
+    graph: &Graph,
+    producers: &[Option<usize>],
+    node: &Node,
+) -> Option<Vec<Option<ValueId>>> {
     let mut any = false;
     let inputs = node
         .inputs
@@ -208,7 +213,11 @@ fn code_inputs(graph: &Graph, producers: &[Option<usize>], node: &Node) -> Optio
 
 /// The QuantizeLinear of each output; `None` for an output that is not float. Nothing where an
 /// output is read as float too.
-fn output_quantizers(graph: &Graph, consumers: &[Vec<usize>], node: &Node) -> Option<Vec<Option<usize>>> {
+fn output_quantizers(
+    graph: &Graph,
+    consumers: &[Vec<usize>],
+    node: &Node,
+) -> Option<Vec<Option<usize>>> {
     let quantizer = |id: &ValueId| {
         if graph.values[*id].dtype != DType::F32 {
             return Some(None);
@@ -238,8 +247,12 @@ fn fits(graph: &Graph, node: &Node, inputs: &[Option<ValueId>], outputs: &[Value
     }
     match quantization {
         Weighted => weighted_fits(graph, node, inputs),
-        Moves | Averages => outputs.iter().all(|&id| value(id).quant == x.quant || value(id).quant.is_none()),
-        _ => inputs.iter().flatten().all(|&id| value(id).quant.is_none() || per_tensor_u8(value(id))),
+        Moves | Averages => {
+            outputs.iter().all(|&id| value(id).quant == x.quant || value(id).quant.is_none())
+        }
+        _ => {
+            inputs.iter().flatten().all(|&id| value(id).quant.is_none() || per_tensor_u8(value(id)))
+        }
     }
 }
 
@@ -263,7 +276,10 @@ fn weighted_fits(graph: &Graph, node: &Node, inputs: &[Option<ValueId>]) -> bool
         (bias_quant.scale_of(c) / product - 1.0).abs() < 1e-4
     };
     let channels = bias.shape.first().copied().unwrap_or(1);
-    bias.dtype == DType::I32 && bias.data.is_some() && bias.shape.len() == 1 && (0..channels).all(scales_match)
+    bias.dtype == DType::I32
+        && bias.data.is_some()
+        && bias.shape.len() == 1
+        && (0..channels).all(scales_match)
 }
 
 /// A float input that is only quantized becomes an input of codes, unless the model says that its
@@ -276,7 +292,10 @@ fn fold_inputs(graph: &mut Graph) {
     for i in 0..graph.inputs.len() {
         let id = graph.inputs[i];
         let Some(q) = sole_quantizer(graph, &consumers, id) else { continue };
-        if !graph.values[graph.nodes[q].outputs[0]].quant.as_ref().is_some_and(|q| q.is_per_tensor())
+        if !graph.values[graph.nodes[q].outputs[0]]
+            .quant
+            .as_ref()
+            .is_some_and(|q| q.is_per_tensor())
             || graph.values[graph.nodes[q].outputs[0]].dtype != DType::U8
         {
             continue;
@@ -317,12 +336,20 @@ fn fold_outputs(graph: &mut Graph) {
     for i in 0..graph.outputs.len() {
         let id = graph.outputs[i];
         let Some(producer) = producers[id].map(|p| &graph.nodes[p]) else { continue };
-        let (Op::DequantizeLinear(_), Some(codes)) = (&producer.op, producer.inputs[0]) else { continue };
+        let (Op::DequantizeLinear(_), Some(codes)) = (&producer.op, producer.inputs[0]) else {
+            continue;
+        };
         let per_tensor = graph.values[codes].quant.as_ref().is_some_and(QuantParams::is_per_tensor);
-        if graph.values[codes].dtype != DType::U8 || !per_tensor || graph.values[codes].data.is_some() {
+        if graph.values[codes].dtype != DType::U8
+            || !per_tensor
+            || graph.values[codes].data.is_some()
+        {
             continue;
         }
-        if graph.metadata.contains_key(FLOAT_OUTPUT) || graph.outputs.contains(&codes) || graph.inputs.contains(&codes) {
+        if graph.metadata.contains_key(FLOAT_OUTPUT)
+            || graph.outputs.contains(&codes)
+            || graph.inputs.contains(&codes)
+        {
             graph.values[id].quant = graph.values[codes].quant.clone();
             continue;
         }

@@ -11,7 +11,7 @@ mod weights;
 
 use std::collections::{BTreeMap, HashMap};
 
-use daq::ops::{DequantizeLinear, QuantizeLinear, Quantization};
+use daq::ops::{DequantizeLinear, Quantization, QuantizeLinear};
 use daq::{DType, Graph, Node, Op, Value, ValueId};
 
 use crate::range::Range;
@@ -90,7 +90,9 @@ pub enum QuantizeError {
         kind: &'static str,
     },
     /// Weights that are not numbers.
-    #[error("weight `{tensor}` of node `{node}` holds NaN or infinity; repair the float model first")]
+    #[error(
+        "weight `{tensor}` of node `{node}` holds NaN or infinity; repair the float model first"
+    )]
     NotFinite {
         /// The tensor.
         tensor: String,
@@ -123,7 +125,8 @@ pub fn quantize(
     let reasons = select::float_reasons(&graph, ranges, options);
     let scales = scales::choose(&graph, &reasons, ranges);
     let decisions = decisions(float, &graph, &reasons, &absorbed);
-    let mut rewrite = Rewrite { graph: &mut graph, scales, codes: HashMap::new(), reals: HashMap::new() };
+    let mut rewrite =
+        Rewrite { graph: &mut graph, scales, codes: HashMap::new(), reals: HashMap::new() };
     rewrite.inputs(options.float_input);
     rewrite.nodes(&reasons, options.weights, &mut messages)?;
     rewrite.outputs(ranges);
@@ -139,7 +142,10 @@ fn check_names(graph: &Graph, options: &QuantizeOptions) -> Result<(), QuantizeE
     let unknown = |option, name: &String, kind| {
         Err(QuantizeError::UnknownName { option, name: name.clone(), kind })
     };
-    let tensors = [("--dequantize_after", &options.dequantize_after), ("--quantize_after", &options.quantize_after)];
+    let tensors = [
+        ("--dequantize_after", &options.dequantize_after),
+        ("--quantize_after", &options.quantize_after),
+    ];
     for (option, names) in tensors {
         if let Some(name) = names.iter().find(|n| graph.find_value(n).is_none()) {
             return unknown(option, name, "tensor");
@@ -147,7 +153,9 @@ fn check_names(graph: &Graph, options: &QuantizeOptions) -> Result<(), QuantizeE
     }
     let is_op = |name: &String| Op::NAMES.contains(&name.as_str());
     let in_graph = |name: &String| {
-        is_op(name) || graph.find_value(name).is_some() || graph.nodes.iter().any(|n| n.name == *name)
+        is_op(name)
+            || graph.find_value(name).is_some()
+            || graph.nodes.iter().any(|n| n.name == *name)
     };
     if let Some(name) = options.exclude.iter().find(|n| !in_graph(n)) {
         return unknown("--exclude", name, "node, tensor or operator");
@@ -161,7 +169,11 @@ fn check_names(graph: &Graph, options: &QuantizeOptions) -> Result<(), QuantizeE
 /// Drops each activation that saturation to its own range does for free: one that only clamps and
 /// is the only reader of an 8-bit operator with a scale of its own. The node takes over the
 /// activation's output. Returns the graph and the names of the dropped nodes.
-fn absorb_activations(float: &Graph, ranges: &Ranges, options: &QuantizeOptions) -> (Graph, Vec<String>) {
+fn absorb_activations(
+    float: &Graph,
+    ranges: &Ranges,
+    options: &QuantizeOptions,
+) -> (Graph, Vec<String>) {
     let reasons = select::float_reasons(float, ranges, options);
     let consumers = float.consumers();
     let mut graph = float.clone();
@@ -188,9 +200,19 @@ fn sort(graph: &mut Graph) {
     debug_assert!(graph.validate().is_ok(), "{:?}", graph.validate());
 }
 
-fn decisions(float: &Graph, graph: &Graph, reasons: &[Option<String>], absorbed: &[String]) -> Vec<Decision> {
-    let by_name: HashMap<&str, &Option<String>> =
-        graph.nodes.iter().map(|n| n.outputs[0]).map(|id| graph.values[id].name.as_str()).zip(reasons).collect();
+fn decisions(
+    float: &Graph,
+    graph: &Graph,
+    reasons: &[Option<String>],
+    absorbed: &[String],
+) -> Vec<Decision> {
+    let by_name: HashMap<&str, &Option<String>> = graph
+        .nodes
+        .iter()
+        .map(|n| n.outputs[0])
+        .map(|id| graph.values[id].name.as_str())
+        .zip(reasons)
+        .collect();
     float
         .nodes
         .iter()
@@ -201,7 +223,9 @@ fn decisions(float: &Graph, graph: &Graph, reasons: &[Option<String>], absorbed:
             let reason = match absorbed.contains(&name) {
                 true => None,
                 // A node that absorbed its activation has the activation's output.
-                false => by_name.get(float.values[node.outputs[0]].name.as_str()).and_then(|r| (*r).clone()),
+                false => by_name
+                    .get(float.values[node.outputs[0]].name.as_str())
+                    .and_then(|r| (*r).clone()),
             };
             let macs = node.op.macs(&inputs, &outputs);
             Decision { node: name, op: node.op.name().to_string(), float_because: reason, macs }
@@ -303,7 +327,8 @@ impl Rewrite<'_> {
             };
             daq::ops::eval::quantize(data.data(), &mut view);
             let shape = value.shape.clone();
-            self.graph.values[codes].data = Some(daq::Tensor::from_aligned(DType::U8, &shape, tensor));
+            self.graph.values[codes].data =
+                Some(daq::Tensor::from_aligned(DType::U8, &shape, tensor));
         } else {
             self.convert(QuantizeLinear.into(), id, codes);
         }

@@ -75,7 +75,8 @@ impl Select<'_> {
         let value = |id: &ValueId| &graph.values[*id];
         let quantization = node.op.quantization();
         let inputs: Vec<_> = node.inputs.iter().flatten().copied().collect();
-        let activations: Vec<_> = inputs.iter().copied().filter(|id| value(id).data.is_none()).collect();
+        let activations: Vec<_> =
+            inputs.iter().copied().filter(|id| value(id).data.is_none()).collect();
         if let Some(why) = self.asked(node) {
             return Some(why);
         }
@@ -106,7 +107,9 @@ impl Select<'_> {
             return because("its inputs are in float");
         }
         let own_scale = !matches!(quantization, Moves | Averages);
-        let missing = |id: &&ValueId| own_scale && !has_range(graph, self.ranges, **id) && !self.absorbs(**id);
+        let missing = |id: &&ValueId| {
+            own_scale && !has_range(graph, self.ranges, **id) && !self.absorbs(**id)
+        };
         if let Some(id) = node.outputs.iter().find(missing) {
             return Some(format!("calibration saw no range of its output `{}`", value(id).name));
         }
@@ -131,7 +134,8 @@ impl Select<'_> {
         if let Some(name) = self.options.exclude.iter().find(|n| is(n)) {
             return Some(format!("excluded by --exclude {name}"));
         }
-        let own_scale = !matches!(node.op.quantization(), Quantization::Moves | Quantization::Averages);
+        let own_scale =
+            !matches!(node.op.quantization(), Quantization::Moves | Quantization::Averages);
         if let Some(ops) = &self.options.ops
             && own_scale
             && node.op.clamp().is_none()
@@ -159,7 +163,9 @@ fn not_weighted(graph: &Graph, node: &Node) -> Option<String> {
     let why = match &node.op {
         _ if input_constant => "its input 0 is constant",
         Op::MatMul(_) if !weights_constant => return None,
-        Op::MatMul(_) if graph.values[node.inputs[1]?].shape.len() != 2 => "its weights are not a matrix",
+        Op::MatMul(_) if graph.values[node.inputs[1]?].shape.len() != 2 => {
+            "its weights are not a matrix"
+        }
         _ if !weights_constant => "its weights are not constant",
         _ if constant(2) == Some(false) => "its bias is not constant",
         Op::Gemm(gemm) if gemm.trans_a => "its input is transposed",

@@ -174,7 +174,8 @@ fn symmetric_scales(
     let mut widened = 0;
     let scale = largest.iter().enumerate().map(|(c, &largest)| {
         let biases = if per_channel { bias.get(c..=c).unwrap_or_default() } else { bias };
-        let needed = |most| biases.iter().map(|&b| least_scale(b, x_scale, most)).fold(0.0, f32::max);
+        let needed =
+            |most| biases.iter().map(|&b| least_scale(b, x_scale, most)).fold(0.0, f32::max);
         let own = if largest > 0.0 { largest / 127.0 } else { needed(BIAS_OF_EMPTY) };
         let least = needed(MOST_BIAS);
         widened += usize::from(least > own);
