@@ -68,7 +68,9 @@ pub fn evaluate(
     let state = || (options.model.session(1), options.reference.map(|m| m.session(1)));
     parallel(samples.len(), options.workers, 1, state, |(session, reference), index| {
         let result = match samples.load(index) {
-            Ok(sample) => Ok(score(session, reference.as_mut(), &sample, &samples.name(index), options)?),
+            Ok(sample) => {
+                Ok(score(session, reference.as_mut(), &sample, &samples.name(index), options)?)
+            }
             Err(why) => Err(why),
         };
         results.lock().unwrap_or_else(|e| e.into_inner())[index] = Some(result);

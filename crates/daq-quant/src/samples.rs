@@ -33,7 +33,11 @@ impl PreparedDataset {
     ///
     /// # Errors
     /// [`DatasetError`].
-    pub fn open(path: &std::path::Path, graph: &Graph, preprocess: Preprocess) -> Result<Self, DatasetError> {
+    pub fn open(
+        path: &std::path::Path,
+        graph: &Graph,
+        preprocess: Preprocess,
+    ) -> Result<Self, DatasetError> {
         let dataset = Dataset::open(path, &input_specs(graph))?;
         dataset.target(&preprocess)?;
         Ok(PreparedDataset { dataset, preprocess })
@@ -88,7 +92,9 @@ pub fn to_array(tensor: &Tensor) -> Array {
 ///
 /// # Errors
 /// A description that cannot be read.
-pub fn preprocess_of(graph: &Graph) -> Result<Option<Preprocess>, crate::preprocess::SettingsError> {
+pub fn preprocess_of(
+    graph: &Graph,
+) -> Result<Option<Preprocess>, crate::preprocess::SettingsError> {
     graph.metadata.get(PREPROCESS).map(|json| Preprocess::from_json(json)).transpose()
 }
 

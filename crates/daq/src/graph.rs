@@ -208,6 +208,11 @@ impl Graph {
                 check_quant(value, quant).or_else(|why| bad(format!("`{}`: {why}", value.name)))?;
             }
         }
+        let ports = self.inputs.iter().chain(&self.outputs).map(|&id| &self.values[id]);
+        let per_channel = |v: &&Value| v.quant.as_ref().is_some_and(|q| !q.is_per_tensor());
+        if let Some(port) = ports.into_iter().find(per_channel) {
+            return bad(format!("input or output `{}` has more than one scale", port.name));
+        }
         let mut known: Vec<bool> = self.values.iter().map(|v| v.data.is_some()).collect();
         for &id in &self.inputs {
             if known[id] {

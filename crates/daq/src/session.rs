@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daq_kernels::{Isa, Pool};
+use daq_kernels::{Isa, Pool, dequantize_u8_f32, quantize_f32_u8};
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::ops::eval;
 use crate::plan::{Buffer, Observer, Plan, Port, Step};
-use crate::tensor::{DType, Element, Tensor, TensorView, TensorViewMut};
+use crate::tensor::{DType, Element, Tensor, TensorView};
 
 /// A model ready to run: its graph, and the plan with packed weights that all its sessions share.
 #[derive(Clone)]
@@ -264,17 +263,17 @@ fn convertible(what: &str, port: &Port, dtype: DType) -> Result<()> {
 
 /// Copies elements to `bytes` as `dtype`, through the port's scale where the types differ.
 fn write(from: TensorView, port: &Port, dtype: DType, bytes: &mut [u8]) -> Result<()> {
-    let quant = port.quant.as_ref();
-    match (from.dtype, dtype) {
-        (a, b) if a == b => bytes.copy_from_slice(from.bytes),
-        (DType::F32, _) => {
-            let mut to = TensorViewMut { dtype, shape: &port.shape, quant, bytes };
-            eval::quantize(from.data::<f32>(), &mut to);
+    let quant = port.quant.as_ref().map(|q| (q.scale[0], q.zero_point[0] as u8));
+    match (from.dtype, dtype, quant) {
+        (a, b, _) if a == b => bytes.copy_from_slice(from.bytes),
+        (DType::F32, DType::U8, Some((scale, zero_point))) => {
+            quantize_f32_u8(from.data(), scale, zero_point, bytes, Isa::best());
         }
-        _ => {
-            let real = eval::dequantize(&TensorView { quant, ..from });
-            bytes.copy_from_slice(bytemuck::cast_slice(&real));
+        (DType::U8, DType::F32, Some((scale, zero_point))) => {
+            let real = bytemuck::cast_slice_mut(bytes);
+            dequantize_u8_f32(from.data(), scale, zero_point, real, Isa::best());
         }
+        _ => return convertible("tensor", port, dtype),
     }
     Ok(())
 }
