@@ -1,5 +1,6 @@
 //! Models and the sessions that run them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,16 @@ pub struct Model {
 }
 
 impl Model {
+    /// Opens a `.daq` file. Its weights are used where they lie in the mapped file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Model> {
+        Self::from_graph(crate::format::read(path.as_ref())?)
+    }
+
+    /// Takes a `.daq` file that is already in memory.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Model> {
+        Self::from_graph(crate::format::from_bytes(bytes)?)
+    }
+
     /// Compiles a graph for this CPU, or for the instruction set that `DAQ_ISA` names.
     pub fn from_graph(graph: Graph) -> Result<Model> {
         Self::from_graph_for(graph, Isa::best())
