@@ -1,6 +1,6 @@
 //! Float convolution with AVX2: tiles of pixels by output channels, without an im2col copy.
 //!
-//! A tile keeps 12 accumulators in registers: 6 pixels by 16 channels or 4 by 24. The inputs of a
+//! A tile keeps its accumulators in registers: 6 pixels by 16 channels or 3 by 24. The inputs of a
 //! pixel are read where they lie, through one pointer a tap (to a row of zeros in the padding);
 //! weights are packed in panels of 8, 16 or 24 channels. A block of pixels small enough for the
 //! cache goes through all panels before the next block.
@@ -241,7 +241,8 @@ impl Tile {
     /// be written at `output` and at each of the `count - 1` following steps of `stride`.
     #[target_feature(enable = "avx2,fma")]
     pub(crate) unsafe fn run_all(mut self, count: usize, vectors: usize) {
-        let most = if vectors == 3 { 4 } else { 6 };
+        // 4 by 24 would need all 16 registers and one more.
+        let most = if vectors == 3 { 3 } else { 6 };
         let tiles = count.div_ceil(most);
         for tile in 0..tiles {
             let height = (count + tile) / tiles;
@@ -262,8 +263,7 @@ impl Tile {
                     (2, _) => self.run::<6, 2>(),
                     (_, 1) => self.run::<1, 3>(),
                     (_, 2) => self.run::<2, 3>(),
-                    (_, 3) => self.run::<3, 3>(),
-                    (_, _) => self.run::<4, 3>(),
+                    (_, _) => self.run::<3, 3>(),
                 }
                 self.taps = self.taps.add(height);
                 self.output = self.output.add(height * self.stride);
