@@ -409,9 +409,11 @@ mod tests {
             let (m, k, n) = (1 + random.below(40), random.below(200), 1 + random.below(100));
             check_random(ConvShape::gemm(m, k, n), &mut random);
         }
-        // More pixels and more depth than one block holds.
+        // More pixels than one block holds; a sum in several parts of one tap, and of several taps.
         check_random(ConvShape::gemm(500, 70, 9), &mut random);
         check_random(ConvShape::gemm(40, 3000, 24), &mut random);
+        let gemm = ConvShape::gemm(7, 600, 2 * 25);
+        check_random(ConvShape { kernel_w: 9, pad_left: 4, groups: 2, ..gemm }, &mut random);
     }
 
     /// What the definition says of padding, NaN, infinities and zeros, on every kernel.

@@ -5,7 +5,7 @@
 //! pixels that it touches; going through the columns in order visits each pixel's taps in order.
 
 use crate::conv_f32::{ConvF32Params, Entry, Kernel, PixelWalk};
-use crate::conv_f32_avx2::lane_mask;
+use crate::tile_f32::{LANES, lane_mask};
 use crate::{ConvShape, Isa};
 use std::arch::x86_64::*;
 use std::cell::RefCell;
@@ -23,8 +23,6 @@ pub(crate) const AVX2: Entry = Entry {
 const PIXELS: usize = 4;
 /// Input columns that a tile reads at most: 4 pixels of a 5-wide kernel at stride 2.
 const COLUMNS: usize = (PIXELS - 1) * 2 + 5;
-/// The floats of a vector.
-const LANES: usize = 8;
 
 /// Pointers to the channels of the input pixels that one kernel row of a tile reads.
 type Columns = [*const f32; COLUMNS];

@@ -37,6 +37,8 @@ pub mod quantize;
 mod requantize;
 #[cfg(test)]
 mod test_util;
+#[cfg(target_arch = "x86_64")]
+mod tile_f32;
 mod window;
 
 pub use add_u8::{AddU8, BinaryU8Params};

@@ -42,7 +42,7 @@ pub fn matmul_f32(
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use crate::conv_f32_avx2::{Tile, panels};
+    use crate::tile_f32::{LANES, Panel, panels};
     use std::cell::RefCell;
 
     #[derive(Default)]
@@ -62,20 +62,21 @@ mod avx2 {
             rows.clear();
             rows.extend((0..m).map(|row| a[row * k..].as_ptr()));
             for (start, vectors) in panels(n) {
-                let width = vectors * 8;
+                let width = vectors * LANES;
                 let columns = width.min(n - start);
                 panel.clear();
                 panel.resize(width * (1 + k), 0.0);
                 for (panel, b) in panel[width..].chunks_exact_mut(width).zip(b.chunks_exact(n)) {
                     panel[..columns].copy_from_slice(&b[start..][..columns]);
                 }
-                let tile = Tile {
+                let product = Panel {
                     taps: rows.as_ptr(),
                     tap_count: 1,
                     tap_stride: m,
                     offset: 0,
                     depth: k,
-                    panel: panel.as_ptr(),
+                    packed: panel.as_ptr(),
+                    vectors,
                     output: output[start..].as_mut_ptr(),
                     stride: n,
                     columns,
@@ -83,7 +84,7 @@ mod avx2 {
                 };
                 // SAFETY: the caller checked the CPU. `rows` holds `m` pointers to `k` floats
                 // each; `panel` was sized above; `start + columns <= n` in each of `m` rows.
-                unsafe { tile.run_all(m, vectors) };
+                unsafe { product.run(m) };
             }
         });
     }
