@@ -47,17 +47,20 @@ enum Values {
     Extreme,
     /// 255 against 127 everywhere, or against -128: every saturating instruction would saturate.
     Worst(i16),
+    /// 255 against weights whose sums of two and of four lie at the saturation bound.
+    Bound,
     /// u8 weights with zero points at the ends.
     Asymmetric,
 }
 
-const VALUES: [Values; 7] = [
+const VALUES: [Values; 8] = [
     Values::Uniform,
     Values::Small,
     Values::Small,
     Values::Extreme,
     Values::Worst(127),
     Values::Worst(-128),
+    Values::Bound,
     Values::Asymmetric,
 ];
 
@@ -65,7 +68,7 @@ fn case(shape: ConvShape, values: Values, random: &mut Random) -> Case {
     let input = (0..shape.input_len())
         .map(|_| match values {
             Values::Extreme => random.pick(&[0, 255]),
-            Values::Worst(_) => 255,
+            Values::Worst(_) | Values::Bound => 255,
             _ => random.next() as u8,
         })
         .collect();
@@ -78,6 +81,10 @@ fn case(shape: ConvShape, values: Values, random: &mut Random) -> Case {
             Values::Small => random.below(2 * small + 1) as i16 - small as i16,
             Values::Extreme => random.pick(&[-128, -127, 127]),
             Values::Worst(weight) => weight,
+            Values::Bound => {
+                let size = random.pick(&[32, 64]) + i16::from(random.below(500) == 0);
+                if random.below(300) == 0 { -size } else { size }
+            }
             Values::Asymmetric => random.next() as u8 as i16,
         })
         .collect();
