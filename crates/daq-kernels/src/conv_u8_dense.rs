@@ -11,7 +11,7 @@ use crate::conv_u8_panel::{Form, Panel};
 use crate::conv_u8_taps::{SCRATCH, Scratch, TILE, Taps};
 use crate::conv_u8_tile::tile;
 use crate::requantize::avx2::Requantizer;
-use crate::window::{Window, tap_offset};
+use crate::window::Window;
 
 /// Bytes of input that one block of pixels may touch, so that they stay in the second-level cache
 /// while the panels pass over them.
@@ -83,15 +83,10 @@ impl DenseConv {
                         copy_run(&input[from..], &mut row[y * run..], run);
                     }
                 }
-                None => {
-                    for tap in 0..shape.taps() {
-                        let from = match tap_offset(shape, pixels.start + i, tap) {
-                            Some(from) => &input[from..],
-                            None => padding,
-                        };
-                        row[tap * shape.in_c..][..shape.in_c].copy_from_slice(&from[..shape.in_c]);
-                    }
-                }
+                None => window.for_each_tap(shape, |tap, from| {
+                    let from = from.map_or(&padding[..], |from| &input[from..]);
+                    row[tap * shape.in_c..][..shape.in_c].copy_from_slice(&from[..shape.in_c]);
+                }),
             }
             window.advance(shape, 1);
         }

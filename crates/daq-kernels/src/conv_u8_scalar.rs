@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::ConvShape;
 use crate::conv_u8::{ConvU8Params, PackedConv};
 use crate::requantize::requantize;
-use crate::window::{Window, tap_offset, tap_offsets};
+use crate::window::{Window, tap_offsets};
 
 /// Weights in the order in which inputs lie in memory.
 #[derive(Debug)]
@@ -95,14 +95,13 @@ impl PackedConv for ScalarConv {
         let shape = &self.shape;
         let mut window = Window::new(shape, pixels.start);
         SCRATCH.with_borrow_mut(|(taps, sums)| {
-            for (pixel, row) in pixels.zip(output.chunks_exact_mut(shape.out_c)) {
+            for row in output.chunks_exact_mut(shape.out_c) {
                 taps.clear();
                 match window.inside(shape, 1) {
                     Some(first) => taps.extend(self.offsets.iter().map(|offset| first + offset)),
-                    None => taps.extend(
-                        (0..shape.taps())
-                            .map(|tap| tap_offset(shape, pixel, tap).unwrap_or(PADDING)),
-                    ),
+                    None => {
+                        window.for_each_tap(shape, |_, offset| taps.push(offset.unwrap_or(PADDING)))
+                    }
                 }
                 window.advance(shape, 1);
                 sums.clear();

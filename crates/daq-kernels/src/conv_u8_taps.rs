@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::ConvShape;
-use crate::window::{Window, tap_offset, tap_offsets};
+use crate::window::{Window, tap_offsets};
 
 /// Pixels that share one tile; the pointers of their taps are neighbours in the table.
 pub(crate) const TILE: usize = 4;
@@ -78,8 +78,9 @@ impl Taps {
             true => input_ptr.wrapping_add(offset),
             false => tail_ptr.wrapping_add(offset - tail_from),
         };
-        scratch.pointers.clear();
-        scratch.pointers.resize(pixels.len().div_ceil(TILE) * taps, [self.padding.as_ptr(); TILE]);
+        // Pointers of pixels that do not exist keep any value; nobody follows them.
+        let padding = self.padding.as_ptr();
+        scratch.pointers.resize(pixels.len().div_ceil(TILE) * taps, [padding; TILE]);
         let step = shape.stride_w * shape.in_c;
         let last_tap = self.offsets.last().copied().unwrap_or(0);
         let mut window = Window::new(shape, pixels.start);
@@ -98,11 +99,9 @@ impl Taps {
                     i += TILE;
                 }
                 _ => {
-                    for (tap, slot) in table.iter_mut().enumerate() {
-                        if let Some(offset) = tap_offset(shape, pixels.start + i, tap) {
-                            slot[i % TILE] = locate(offset);
-                        }
-                    }
+                    window.for_each_tap(shape, |tap, offset| {
+                        table[tap][i % TILE] = offset.map_or(padding, locate);
+                    });
                     window.advance(shape, 1);
                     i += 1;
                 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::requantize::requantize;
-use crate::window::{Window, tap_offset, tap_offsets};
+use crate::window::{Window, tap_offsets};
 use crate::{ConvShape, Isa, Kernel};
 
 /// Folds rows of channels into the output's, `output[c] = max(output[c], input[offset + c])` for
@@ -74,13 +74,15 @@ impl MaxPoolU8 {
             return;
         }
         let mut window = Window::new(shape, pixels.start);
-        for (pixel, row) in pixels.zip(output.chunks_exact_mut(shape.in_c)) {
+        for row in output.chunks_exact_mut(shape.in_c) {
             row.fill(0);
             match window.inside(shape, 1) {
                 Some(first) => self.fold(input, first, &self.offsets, row),
-                None => (0..shape.taps())
-                    .filter_map(|tap| tap_offset(shape, pixel, tap))
-                    .for_each(|offset| self.fold(input, offset, &[0], row)),
+                None => window.for_each_tap(shape, |_, offset| {
+                    if let Some(offset) = offset {
+                        self.fold(input, offset, &[0], row);
+                    }
+                }),
             }
             window.advance(shape, 1);
         }
@@ -89,7 +91,7 @@ impl MaxPoolU8 {
     /// Folds the pixels of `input` that begin at `first + offset` into `row`.
     fn fold(&self, input: &[u8], first: usize, offsets: &[usize], row: &mut [u8]) {
         // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set. The
-        // window and `tap_offset` yield pixels of the input, whose length `run` checked.
+        // window yields pixels of the input, whose length `run` checked.
         unsafe { (self.kernel.entry)(&input[first..], offsets, row) }
     }
 }

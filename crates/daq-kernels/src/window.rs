@@ -2,17 +2,6 @@
 
 use crate::ConvShape;
 
-/// Where the input pixel under tap `tap` of output pixel `pixel` begins, or `None` in the padding.
-pub(crate) fn tap_offset(shape: &ConvShape, pixel: usize, tap: usize) -> Option<usize> {
-    let (image, rest) = (pixel / (shape.out_h * shape.out_w), pixel % (shape.out_h * shape.out_w));
-    let (y, x) = (rest / shape.out_w, rest % shape.out_w);
-    let (tap_y, tap_x) = (tap / shape.kernel_w, tap % shape.kernel_w);
-    let in_y = (y * shape.stride_h + tap_y * shape.dilation_h).checked_sub(shape.pad_top)?;
-    let in_x = (x * shape.stride_w + tap_x * shape.dilation_w).checked_sub(shape.pad_left)?;
-    (in_y < shape.in_h && in_x < shape.in_w)
-        .then(|| ((image * shape.in_h + in_y) * shape.in_w + in_x) * shape.in_c)
-}
-
 /// Where each tap begins, counted from the first one, where all lie inside the picture.
 pub(crate) fn tap_offsets(shape: &ConvShape) -> Vec<usize> {
     let offset = |tap: usize| {
@@ -57,5 +46,27 @@ impl Window {
             && y + (shape.kernel_h.max(1) - 1) * shape.dilation_h < shape.in_h
             && right < shape.in_w)
             .then(|| ((self.image * shape.in_h + y) * shape.in_w + x) * shape.in_c)
+    }
+
+    /// Calls `put` for each tap with where its pixel begins, or with `None` in the padding.
+    pub(crate) fn for_each_tap(
+        &self,
+        shape: &ConvShape,
+        mut put: impl FnMut(usize, Option<usize>),
+    ) {
+        // Positions before the picture wrap around to huge ones, which lie outside as well.
+        let top = (self.y * shape.stride_h).wrapping_sub(shape.pad_top);
+        let left = (self.x * shape.stride_w).wrapping_sub(shape.pad_left);
+        let mut tap = 0;
+        for kernel_y in 0..shape.kernel_h {
+            let y = top.wrapping_add(kernel_y * shape.dilation_h);
+            let row = (self.image * shape.in_h).wrapping_add(y).wrapping_mul(shape.in_w);
+            for kernel_x in 0..shape.kernel_w {
+                let x = left.wrapping_add(kernel_x * shape.dilation_w);
+                let inside = y < shape.in_h && x < shape.in_w;
+                put(tap, inside.then(|| (row + x) * shape.in_c));
+                tap += 1;
+            }
+        }
     }
 }
