@@ -55,6 +55,38 @@ fn sample() -> Graph {
     g
 }
 
+/// Float operators with attributes of every kind that operators have.
+fn operators() -> Graph {
+    let mut g = Graph::default();
+    g.inputs = vec![g.add_value(Value::new("x", DType::F32, &[1, 2, 6, 4]))];
+    let ints = |name: &str, v: &[i64]| Attrs::new().with(name, Attr::Ints(v.to_vec()));
+    let pads = ints("pads", &[0, 0, 1, 1, 0, 0, 1, 1]).with("mode", Attr::Str("reflect".into()));
+    let starts = ints("starts", &[-3]).with("ends", Attr::Ints(vec![i64::MAX]));
+    let fill = Attr::Tensor(Tensor::from_slice(&[1], &[0.5f32]));
+    let clip = Attrs::new().with("min", Attr::Float(-0.0)).with("max", Attr::Float(6.0));
+    let axis = Attrs::new().with("axis", Attr::Int(-1));
+    for (name, attrs, inputs) in [
+        ("Pad", pads, &[0][..]),
+        ("Clip", clip, &[1]),
+        ("Concat", axis, &[2, 2]),
+        ("Slice", starts.with("axes", Attr::Ints(vec![2])), &[3]),
+        ("Reshape", ints("shape", &[0, -1]), &[4]),
+        ("Unsqueeze", ints("axes", &[1]), &[5]),
+        ("Transpose", ints("perm", &[2, 0, 1]), &[6]),
+        ("ConstantOfShape", ints("shape", &[1]).with("value", fill), &[]),
+        ("Add", Attrs::new(), &[7, 8]),
+    ] {
+        let inputs: Vec<_> = inputs.iter().copied().map(Some).collect();
+        let mut node = node("", op(name, attrs), &inputs, &[g.values.len()]);
+        node.doc.clear();
+        let spec = node.op.infer(&g.input_specs(&node)).unwrap().remove(0);
+        g.add_value(Value::new(name, spec.dtype, &spec.shape));
+        g.nodes.push(node);
+    }
+    g.outputs = vec![g.values.len() - 1];
+    g
+}
+
 fn tensors(graph: &Graph) -> impl Iterator<Item = &Tensor> {
     graph.values.iter().filter_map(|v| v.data.as_ref())
 }
@@ -88,7 +120,7 @@ fn patched(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 fn graphs_come_back_equal_and_aligned() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.daq");
-    for graph in [Graph::default(), sample()] {
+    for graph in [Graph::default(), sample(), operators()] {
         let bytes = to_bytes(&graph).unwrap();
         assert_eq!(bytes, to_bytes(&graph.clone()).unwrap(), "bytes are not deterministic");
         assert!(is_daq(&bytes) && !is_daq(b"\x08\x07ONNX model"));
@@ -254,4 +286,42 @@ fn paths_that_cannot_be_used_are_named() {
     let empty = folder.path().join("empty.daq");
     fs::write(&empty, "").unwrap();
     assert!(read(&empty).unwrap_err().to_string().contains("is empty"));
+}
+
+/// Numbers that forged files like to hold.
+const TEMPTING: [u32; 10] =
+    [0, 1, 2, 64, 0x7f, 0xff, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 4000, ..Default::default() })]
+
+    /// With the checksum made right, only the other checks stand between a change and a panic.
+    #[test]
+    fn mutations_never_panic(
+        which in 0..2usize,
+        bytes in proptest::collection::vec((0.0..1.0f64, proptest::num::u8::ANY), 0..4),
+        words in proptest::collection::vec((0.0..1.0f64, 0..TEMPTING.len()), 0..4),
+        cut in proptest::option::weighted(0.1, 0.0..1.0f64),
+    ) {
+        let mut file = to_bytes(&[sample, operators][which]()).unwrap();
+        let at = |part: f64, len: usize| (part * len as f64) as usize;
+        let changed = file.len() - UNCHECKED;
+        for (part, byte) in bytes {
+            file[at(part, changed)] = byte;
+        }
+        for (part, word) in words {
+            let place = at(part, changed) / 4 * 4;
+            file[place..][..4].copy_from_slice(&TEMPTING[word].to_le_bytes());
+        }
+        if let Some(part) = cut {
+            let start = file.len() - TRAILER;
+            let from = at(part, start);
+            file.drain(from..start);
+            let total = file.len() as u64;
+            file[from + 8..from + 16].copy_from_slice(&total.to_le_bytes());
+        }
+        if let Ok(graph) = from_bytes(&sealed(file)) {
+            graph.validate().unwrap();
+        }
+    }
 }
