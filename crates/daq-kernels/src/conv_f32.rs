@@ -37,7 +37,7 @@ impl ConvF32Params<'_> {
 }
 
 /// One implementation with its packed weights.
-pub(crate) trait Kernel: Send + Sync {
+pub(crate) trait PackedConv: Send + Sync {
     /// As [`ConvF32::run`], which has checked that `input` is as long as the shape says, that
     /// `pixels` is a range of its output pixels and that `output` holds exactly those.
     fn run(&self, input: &[f32], pixels: Range<usize>, output: &mut [f32]);
@@ -50,7 +50,7 @@ pub(crate) struct Entry {
     /// Whether it computes this geometry.
     pub(crate) fits: fn(&ConvShape) -> bool,
     /// Packs the weights. Called only where `isa` is supported.
-    pub(crate) pack: fn(&ConvF32Params) -> Box<dyn Kernel>,
+    pub(crate) pack: fn(&ConvF32Params) -> Box<dyn PackedConv>,
 }
 
 /// Every float convolution, best first, scalar last.
@@ -71,7 +71,7 @@ static KERNELS: &[Entry] = &[
 pub struct ConvF32 {
     shape: ConvShape,
     name: &'static str,
-    kernel: Box<dyn Kernel>,
+    kernel: Box<dyn PackedConv>,
 }
 
 impl std::fmt::Debug for ConvF32 {
@@ -243,7 +243,7 @@ struct Scalar {
 }
 
 impl Scalar {
-    fn pack(params: &ConvF32Params) -> Box<dyn Kernel> {
+    fn pack(params: &ConvF32Params) -> Box<dyn PackedConv> {
         let shape = params.shape;
         let mut weights = Vec::with_capacity(shape.weight_len());
         for oc in 0..shape.out_c {
@@ -256,7 +256,7 @@ impl Scalar {
     }
 }
 
-impl Kernel for Scalar {
+impl PackedConv for Scalar {
     fn run(&self, input: &[f32], pixels: Range<usize>, output: &mut [f32]) {
         let shape = &self.shape;
         if output.is_empty() {
@@ -414,6 +414,20 @@ mod tests {
         check_random(ConvShape::gemm(40, 3000, 24), &mut random);
         let gemm = ConvShape::gemm(7, 600, 2 * 25);
         check_random(ConvShape { kernel_w: 9, pad_left: 4, groups: 2, ..gemm }, &mut random);
+    }
+
+    #[test]
+    fn empty_sizes_give_the_bias() {
+        let gemm = ConvShape::gemm(2, 0, 3);
+        for shape in [gemm, ConvShape { kernel_w: 3, ..gemm }, ConvShape { in_w: 0, ..gemm }] {
+            let (weights, bias) = (vec![0.0; shape.weight_len()], [1.0, 2.0, 3.0]);
+            let params = ConvF32Params { shape, weights: &weights, bias: &bias, clamp: NONE };
+            for name in ConvF32::kernel_names(&shape) {
+                let mut output = [9.0; 6];
+                ConvF32::with_kernel(&params, name).unwrap().run(&[], 0..2, &mut output);
+                assert_eq!(output, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0], "{name}");
+            }
+        }
     }
 
     /// What the definition says of padding, NaN, infinities and zeros, on every kernel.

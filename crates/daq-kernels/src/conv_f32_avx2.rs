@@ -4,7 +4,7 @@
 //! the padding). A block of pixels small enough for the cache goes through all panels before the
 //! next block.
 
-use crate::conv_f32::{ConvF32Params, Entry, Kernel, PixelWalk};
+use crate::conv_f32::{ConvF32Params, Entry, PackedConv, PixelWalk};
 use crate::tile_f32::{LANES, Panel, panels};
 use crate::{ConvShape, Isa};
 use std::cell::RefCell;
@@ -19,7 +19,7 @@ pub(crate) const AVX2: Entry =
 pub(crate) const AVX2_ROWS: Entry = Entry {
     name: "avx2-rows",
     isa: Isa::Avx2,
-    fits: |s| s.groups == 1 && s.dilation_w == 1 && s.kernel_w > 1 && s.in_c < 16,
+    fits: |s| s.groups == 1 && s.dilation_w == 1 && s.kernel_w > 1 && (1..16).contains(&s.in_c),
     pack: |p| Conv::pack(p, true),
 };
 
@@ -55,7 +55,7 @@ thread_local! {
 }
 
 impl Conv {
-    fn pack(params: &ConvF32Params, rows: bool) -> Box<dyn Kernel> {
+    fn pack(params: &ConvF32Params, rows: bool) -> Box<dyn PackedConv> {
         let shape = params.shape;
         let (group_in, group_out) = (shape.group_in(), shape.group_out());
         let mut packed = Vec::new();
@@ -177,7 +177,7 @@ impl Conv {
     }
 }
 
-impl Kernel for Conv {
+impl PackedConv for Conv {
     fn run(&self, input: &[f32], pixels: Range<usize>, output: &mut [f32]) {
         if output.is_empty() {
             return;

@@ -4,7 +4,7 @@
 //! an output row by 16 channels. For the common kernels an input column is loaded once for all the
 //! pixels that it touches; going through the columns in order visits each pixel's taps in order.
 
-use crate::conv_f32::{ConvF32Params, Entry, Kernel, PixelWalk};
+use crate::conv_f32::{ConvF32Params, Entry, PackedConv, PixelWalk};
 use crate::tile_f32::{LANES, lane_mask};
 use crate::{ConvShape, Isa};
 use std::arch::x86_64::*;
@@ -45,7 +45,7 @@ thread_local! {
 }
 
 impl Depthwise {
-    fn pack(params: &ConvF32Params) -> Box<dyn Kernel> {
+    fn pack(params: &ConvF32Params) -> Box<dyn PackedConv> {
         let shape = params.shape;
         let mut packed: Vec<f32> = (0..shape.out_c).map(|c| params.bias_of(c)).collect();
         for tap in 0..shape.taps() {
@@ -237,7 +237,7 @@ impl Depthwise {
     }
 }
 
-impl Kernel for Depthwise {
+impl PackedConv for Depthwise {
     fn run(&self, input: &[f32], pixels: Range<usize>, output: &mut [f32]) {
         let shape = &self.shape;
         if output.is_empty() {
