@@ -1,5 +1,7 @@
 //! How codes stand for real numbers.
 
+use crate::layout::Layout;
+
 /// Scale and zero point of a tensor, one for all or one per slice along an axis:
 /// `real = (code - zero_point) * scale`.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,12 @@ impl QuantParams {
     /// Whether one scale serves the whole tensor.
     pub fn is_per_tensor(&self) -> bool {
         self.scale.len() == 1
+    }
+
+    /// The same with the axis on which it lies in memory, for a tensor of `rank`.
+    pub(crate) fn in_memory(&self, channels_last: bool, rank: usize) -> Self {
+        let layout = if channels_last { Layout::ChannelsLast } else { Layout::Plain };
+        QuantParams { axis: layout.physical_axis(self.axis, rank), ..self.clone() }
     }
 
     /// The scale of slice `i` along the axis.

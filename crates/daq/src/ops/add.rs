@@ -3,6 +3,8 @@
 //! On codes, with `r = scale / output scale` of each input, rounded once to the nearest, ties to
 //! even, and saturated: `fma(a, ra, fma(b, rb, zc - (ra * za + rb * zb)))`.
 
+use daq_kernels::BinaryF32;
+
 use super::*;
 
 /// ONNX Add.
@@ -26,7 +28,7 @@ impl Operator for Add {
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
         let Some([a, b, c]) = binary::quants(inputs, outputs) else {
-            return binary::map_numbers(inputs, outputs, |a, b| a + b, i64::wrapping_add);
+            return binary::fold_numbers(inputs, outputs, |a, b| a + b, i64::wrapping_add);
         };
         let zero_points = [a, b, c].map(|quant| quant.zero_point[0] as f32);
         let (ra, rb) = (a.scale[0] / c.scale[0], b.scale[0] / c.scale[0]);
@@ -44,6 +46,10 @@ impl Operator for Add {
 
     fn quantization(&self) -> Quantization {
         Quantization::Integer
+    }
+
+    fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
+        elementwise::binary_f32(BinaryF32::Add, compile).or_else(|| elementwise::add_u8(compile))
     }
 }
 

@@ -44,33 +44,37 @@ pub(crate) fn for_each_row<const N: usize>(
     }
 }
 
-/// `f` over two broadcast operands of the same type as the output.
-pub(crate) fn map<T: Element>(
+/// Folds the broadcast inputs with `f`, from the first to the last.
+fn fold<T: Element>(
     inputs: &[Option<TensorView>],
     outputs: &mut [TensorViewMut],
     f: impl Fn(T, T) -> T,
 ) {
-    let (a, b) = (inputs[0].expect("checked by infer"), inputs[1].expect("checked by infer"));
     let shape = outputs[0].shape;
-    let (x, y, out) = (a.data::<T>(), b.data::<T>(), outputs[0].data_mut::<T>());
-    for_each_row(shape, [a.shape, b.shape], |first, len, [(i, di), (j, dj)]| {
-        for (k, z) in out[first..first + len].iter_mut().enumerate() {
-            *z = f(x[i + k * di], y[j + k * dj]);
-        }
-    });
+    let out = outputs[0].data_mut::<T>();
+    for (n, view) in inputs.iter().enumerate() {
+        let view = view.expect("checked by infer");
+        let x = view.data::<T>();
+        for_each_row(shape, [view.shape], |first, len, [(i, step)]| {
+            for (k, y) in out[first..first + len].iter_mut().enumerate() {
+                let x = x[i + k * step];
+                *y = if n == 0 { x } else { f(*y, x) };
+            }
+        });
+    }
 }
 
-/// Applies `real` to floats, or `integer` to integers with the result wrapped to the type.
-pub(crate) fn map_numbers(
+/// Folds floats with `real`, or integers with `integer` and the result wrapped to the type.
+pub(crate) fn fold_numbers(
     inputs: &[Option<TensorView>],
     outputs: &mut [TensorViewMut],
     real: impl Fn(f32, f32) -> f32,
     integer: impl Fn(i64, i64) -> i64,
 ) {
     match outputs[0].dtype {
-        DType::I32 => map(inputs, outputs, |a: i32, b: i32| integer(a.into(), b.into()) as i32),
-        DType::I64 => map(inputs, outputs, integer),
-        _ => map(inputs, outputs, real),
+        DType::I32 => fold(inputs, outputs, |a: i32, b: i32| integer(a.into(), b.into()) as i32),
+        DType::I64 => fold(inputs, outputs, integer),
+        _ => fold(inputs, outputs, real),
     }
 }
 
@@ -90,6 +94,11 @@ pub(crate) fn infer(inputs: &[Option<Spec>], types: Types) -> Result<Spec, OpErr
             .ok_or_else(|| shape_error("the shapes do not broadcast", inputs))?;
     }
     Ok(Spec { dtype: first.dtype, shape })
+}
+
+/// As [`infer`], for one input or more.
+pub(crate) fn infer_many(inputs: &[Option<Spec>], types: Types) -> Result<Vec<Spec>, OpError> {
+    Ok(vec![infer(inputs, types)?])
 }
 
 /// As [`infer`], for exactly two inputs.
@@ -134,10 +143,12 @@ pub(crate) fn code_range(dtype: DType) -> (i32, i32) {
     if dtype == DType::I8 { (-128, 127) } else { (0, 255) }
 }
 
-/// Defines an operator without attributes: its documentation, name, and function of two floats
-/// and of two integers. Between codes it is computed in float.
+/// Defines an operator without attributes: its documentation, name, how many inputs it takes
+/// (`infer_two` or `infer_many`), its function of two floats and of two integers, and the kernel for
+/// floats where there is one. Between codes it is computed in float.
 macro_rules! binary {
-    ($(#[$doc:meta])* $name:ident, $real:expr, integers: $integer:expr) => {
+    ($(#[$doc:meta])* $name:ident, $infer:ident, $real:expr, integers: $integer:expr
+        $(, kernel: $kernel:expr)?) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq)]
         pub struct $name;
@@ -154,11 +165,11 @@ macro_rules! binary {
             }
 
             fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
-                binary::infer_two(inputs, unary::NUMBERS)
+                binary::$infer(inputs, unary::NUMBERS)
             }
 
             fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
-                binary::map_numbers(inputs, outputs, $real, $integer);
+                binary::fold_numbers(inputs, outputs, $real, $integer);
             }
 
             fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
@@ -168,6 +179,10 @@ macro_rules! binary {
             fn quantization(&self) -> Quantization {
                 Quantization::FloatInside
             }
+
+            $( fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
+                elementwise::binary_f32($kernel, compile)
+            } )?
         }
     };
 }

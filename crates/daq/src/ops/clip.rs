@@ -70,6 +70,10 @@ impl Operator for Clip {
         let (min, max) = self.bounds();
         (min <= max).then_some((min, max))
     }
+
+    fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
+        elementwise::clamp_f32(self.clamp()?, compile)
+    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@ use super::*;
 binary! {
     /// ONNX Div: division.
     Div,
+    infer_two,
     |a: f32, b: f32| a / b,
-    integers: |a: i64, b: i64| if b == 0 { 0 } else { a.wrapping_div(b) }
+    integers: |a: i64, b: i64| if b == 0 { 0 } else { a.wrapping_div(b) },
+    kernel: daq_kernels::BinaryF32::Div
 }
 
 #[cfg(test)]

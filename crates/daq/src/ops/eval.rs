@@ -3,7 +3,7 @@
 use super::{Layout, LayoutRule, Op, OpError, Quantization, Spec};
 use crate::layout::{to_channels_last, to_plain};
 use crate::quant::QuantParams;
-use crate::tensor::{AlignedBytes, DType, Tensor, TensorView, TensorViewMut};
+use crate::tensor::{AlignedBytes, DType, Tensor, TensorView, TensorViewMut, checked_bytes};
 
 /// The quantization of a view of codes.
 ///
@@ -155,6 +155,10 @@ pub fn evaluate(
     let spec = |t: &Quantized| Spec::new(t.0.dtype(), t.0.shape());
     let specs: Vec<_> = inputs.iter().map(|t| t.as_ref().map(spec)).collect();
     let inferred = op.infer(&specs)?;
+    for spec in &inferred {
+        checked_bytes("the output", spec.dtype, &spec.shape)
+            .map_err(|e| OpError::unsupported(e.to_string(), "check the model's shapes"))?;
+    }
     let rule = op.layout(&specs);
     let mut tensors: Vec<_> = inputs.iter().map(|t| t.map(|(t, q)| (t.clone(), q))).collect();
     let layout = match rule {

@@ -12,8 +12,10 @@ pub use crate::compile::{Compile, Kernel};
 pub use crate::error::OpError;
 pub use crate::layout::{Layout, LayoutRule};
 pub use crate::tensor::{DType, Tensor, TensorView, TensorViewMut};
+pub use softmax::SoftmaxAxis;
 
 pub(crate) mod binary;
+pub(crate) mod elementwise;
 pub mod eval;
 pub(crate) mod moves;
 pub(crate) mod spatial;
@@ -212,9 +214,10 @@ macro_rules! ops {
                 match self { $(Op::$name(op) => op.clamp()),* }
             }
 
-            /// See [`Operator::compile`].
+            /// See [`Operator::compile`]. A function of one code becomes a table.
             pub fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
-                match self { $(Op::$name(op) => op.compile(compile)),* }
+                let own = match self { $(Op::$name(op) => op.compile(compile)),* };
+                own.or_else(|| elementwise::table(self, compile))
             }
         }
     };
@@ -224,11 +227,14 @@ ops! {
     abs::Abs,
     add::Add,
     arg_max::ArgMax,
+    batch_normalization::BatchNormalization,
+    cast::Cast,
     clip::Clip,
     concat::Concat,
     constant_of_shape::ConstantOfShape,
     conv::Conv,
     depth_to_space::DepthToSpace,
+    dequantize_linear::DequantizeLinear,
     div::Div,
     dropout::Dropout,
     exp::Exp,
@@ -241,14 +247,22 @@ ops! {
     identity::Identity,
     leaky_relu::LeakyRelu,
     log::Log,
+    log_softmax::LogSoftmax,
+    lrn::Lrn,
+    max::Max,
+    min::Min,
     mul::Mul,
     neg::Neg,
     pad::Pad,
+    pow::Pow,
+    prelu::PRelu,
+    quantize_linear::QuantizeLinear,
     relu::Relu,
     reshape::Reshape,
     shape::Shape,
     sigmoid::Sigmoid,
     slice::Slice,
+    softmax::Softmax,
     space_to_depth::SpaceToDepth,
     split::Split,
     sqrt::Sqrt,

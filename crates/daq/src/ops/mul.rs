@@ -3,6 +3,8 @@
 //! On codes, rounded to the nearest, ties to even, and saturated:
 //! `rne((a - za) * (b - zb) * (sa * sb / sc)) + zc`.
 
+use daq_kernels::BinaryF32;
+
 use super::*;
 
 /// ONNX Mul.
@@ -26,7 +28,7 @@ impl Operator for Mul {
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
         let Some([a, b, c]) = binary::quants(inputs, outputs) else {
-            return binary::map_numbers(inputs, outputs, |a, b| a * b, i64::wrapping_mul);
+            return binary::fold_numbers(inputs, outputs, |a, b| a * b, i64::wrapping_mul);
         };
         let [za, zb, zc] = [a, b, c].map(|quant| quant.zero_point[0]);
         let multiplier = a.scale[0] * b.scale[0] / c.scale[0];
@@ -44,6 +46,10 @@ impl Operator for Mul {
 
     fn quantization(&self) -> Quantization {
         Quantization::Integer
+    }
+
+    fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
+        elementwise::binary_f32(BinaryF32::Mul, compile).or_else(|| elementwise::mul_u8(compile))
     }
 }
 

@@ -1,8 +1,8 @@
-//! Relu: `max(x, 0)`.
+//! Relu: `max(x, 0)`; NaN and -0 stay. Opsets 6, 13, 14.
 
 use super::*;
 
-/// ONNX Relu. Since opset 6; 14 adds integers.
+/// ONNX Relu. Floats and codes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Relu;
 
@@ -18,14 +18,11 @@ impl Operator for Relu {
     }
 
     fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
-        Ok(vec![required(inputs, 0)?.clone()])
+        Ok(vec![unary::REALS.input(inputs, 0)?.clone()])
     }
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
-        let x = inputs[0].as_ref().expect("checked by infer").data::<f32>();
-        for (y, &x) in outputs[0].data_mut::<f32>().iter_mut().zip(x) {
-            *y = if x < 0.0 { 0.0 } else { x };
-        }
+        unary::map(inputs, outputs, |x| if x < 0.0 { 0.0 } else { x });
     }
 
     fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
@@ -38,5 +35,25 @@ impl Operator for Relu {
 
     fn clamp(&self) -> Option<(f32, f32)> {
         Some((0.0, f32::INFINITY))
+    }
+
+    fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
+        elementwise::clamp_f32((0.0, f32::INFINITY), compile)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unary::testing::*;
+    use super::*;
+
+    #[test]
+    fn floats_and_codes() {
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        let cases = [(-inf, 0.0), (-0.5, 0.0), (-0.0, -0.0), (0.5, 0.5), (inf, inf), (nan, nan)];
+        assert_unary(Relu, &cases);
+        // Reals -1, 0, 2.
+        let x = (&[3usize][..], &[0u8, 10, 30][..], 0.1, 10);
+        assert_eq!(run_u8(&Relu.into(), &[x], 0.05, 0), [0, 0, 40]);
     }
 }

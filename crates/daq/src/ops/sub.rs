@@ -6,8 +6,10 @@ use super::*;
 binary! {
     /// ONNX Sub: subtraction.
     Sub,
+    infer_two,
     |a: f32, b: f32| a - b,
-    integers: i64::wrapping_sub
+    integers: i64::wrapping_sub,
+    kernel: daq_kernels::BinaryF32::Sub
 }
 
 #[cfg(test)]
