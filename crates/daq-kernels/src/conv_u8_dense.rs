@@ -67,35 +67,43 @@ impl DenseConv {
     /// Copies the taps of `pixels` side by side, and points at the copies.
     fn gather(&self, input: &[u8], pixels: Range<usize>, scratch: &mut Scratch) {
         let Taps { shape, extent, padding, offsets } = &self.taps;
-        // 16 bytes more, because short runs are copied 16 bytes at a time.
-        if scratch.rows.len() < self.block * extent + 16 {
-            scratch.rows.resize(self.block * extent + 16, 0);
+        let (run, step) = (shape.kernel_w * shape.in_c, shape.stride_w * shape.in_c);
+        // Short runs are copied as 16 bytes; the last one's excess stays within its own row.
+        let stride = ((shape.kernel_h - 1) * run + run.max(16)).max(*extent);
+        if scratch.rows.len() < self.block * stride {
+            scratch.rows.resize(self.block * stride, 0);
         }
-        let run = shape.kernel_w * shape.in_c;
-        let contiguous = shape.dilation_w == 1;
         let mut window = Window::new(shape, pixels.start);
-        for i in 0..pixels.len() {
-            let row = &mut scratch.rows[i * extent..];
-            match window.inside(shape, 1).filter(|_| contiguous) {
-                Some(first) => {
+        let mut i = 0;
+        while i < pixels.len() {
+            let rows = &mut scratch.rows[i * stride..];
+            let copied = match window.inside(shape, 1) {
+                Some(first) if shape.dilation_w == 1 => {
+                    let windows = window.run_inside(shape, pixels.len() - i);
                     for y in 0..shape.kernel_h {
-                        let from = first + offsets[y * shape.kernel_w];
-                        copy_run(&input[from..], &mut row[y * run..], run);
+                        let from = (&input[first + offsets[y * shape.kernel_w]..], step);
+                        copy_runs(from, (&mut rows[y * run..], stride), windows, run);
                     }
+                    windows
                 }
-                None => window.for_each_tap(shape, |tap, from| {
-                    let from = from.map_or(&padding[..], |from| &input[from..]);
-                    row[tap * shape.in_c..][..shape.in_c].copy_from_slice(&from[..shape.in_c]);
-                }),
-            }
-            window.advance(shape, 1);
+                _ => {
+                    window.for_each_tap(shape, |tap, from| {
+                        let from = from.map_or(&padding[..], |from| &input[from..]);
+                        let to = &mut rows[tap * shape.in_c..][..shape.in_c];
+                        to.copy_from_slice(&from[..shape.in_c]);
+                    });
+                    1
+                }
+            };
+            window.advance(shape, copied);
+            i += copied;
         }
         let rows = scratch.rows.as_ptr();
         scratch.pointers.clear();
         scratch
             .pointers
             .extend((0..pixels.len().div_ceil(TILE)).map(|tile| {
-                std::array::from_fn(|r| rows.wrapping_add((tile * TILE + r) * extent))
+                std::array::from_fn(|r| rows.wrapping_add((tile * TILE + r) * stride))
             }));
     }
 
@@ -154,16 +162,26 @@ impl PackedConv for DenseConv {
     }
 }
 
-/// Copies `run` bytes; what follows them in `to` may be overwritten.
-fn copy_run(from: &[u8], to: &mut [u8], run: usize) {
-    let padded = run.next_multiple_of(16);
-    if from.len() >= padded && to.len() >= padded {
-        for at in (0..padded).step_by(16) {
+/// Copies `count` runs of `run` bytes: each begins a window's step after the one before, and goes a
+/// stride further. What follows a run in `to`, up to 16 bytes, may be overwritten.
+fn copy_runs(
+    (from, step): (&[u8], usize),
+    (to, stride): (&mut [u8], usize),
+    count: usize,
+    run: usize,
+) {
+    let short = run <= 16 && from.len() >= (count - 1) * step + 16;
+    for i in 0..count {
+        let (from, to) = (&from[i * step..], &mut to[i * stride..]);
+        if short {
             // A fixed length compiles to one load and one store.
-            let chunk: [u8; 16] = from[at..at + 16].try_into().expect("16 bytes");
-            to[at..at + 16].copy_from_slice(&chunk);
+            to[..16].copy_from_slice(&from[..16]);
+        } else if (16..=32).contains(&run) {
+            // Two, which may overlap.
+            to[..16].copy_from_slice(&from[..16]);
+            to[run - 16..run].copy_from_slice(&from[run - 16..run]);
+        } else {
+            to[..run].copy_from_slice(&from[..run]);
         }
-    } else {
-        to[..run].copy_from_slice(&from[..run]);
     }
 }

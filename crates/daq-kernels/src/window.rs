@@ -48,6 +48,14 @@ impl Window {
             .then(|| ((self.image * shape.in_h + y) * shape.in_w + x) * shape.in_c)
     }
 
+    /// How many windows, from this one on and at most `most`, lie side by side wholly inside the
+    /// picture, given that this one does.
+    pub(crate) fn run_inside(&self, shape: &ConvShape, most: usize) -> usize {
+        let last = self.x * shape.stride_w + (shape.kernel_w.max(1) - 1) * shape.dilation_w;
+        let spare = shape.in_w + shape.pad_left - 1 - last;
+        most.min(shape.out_w - self.x).min(spare / shape.stride_w + 1)
+    }
+
     /// Calls `put` for each tap with where its pixel begins, or with `None` in the padding.
     pub(crate) fn for_each_tap(
         &self,
