@@ -67,33 +67,42 @@ fn scalar(table: &[u8; 256], input: &[u8], output: &mut [u8]) {
     }
 }
 
-/// The table as 16 rows of 16, each looked up by `vpshufb` with the low half of the code. Row `i`
-/// counts where the high half is `i`: there the exclusive or with `i` clears it, and elsewhere the
-/// saturating addition leaves bit 7 set, for which `vpshufb` yields 0.
+/// The table as 16 rows of 16, each looked up by `vpshufb` with the low half of the code, which
+/// yields 0 where bit 7 is set.
+///
+/// Subtracting 16 from row to row, and staying negative once below 0, a code counts in the rows up
+/// to its own and in none after it. So that those before it cancel out, every row but the first is
+/// held as its difference (exclusive or) from the one before. Codes of 128 and above are negative
+/// from the start; with bit 7 turned over they take the same way through the upper half.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn avx2(table: &[u8; 256], input: &[u8], output: &mut [u8]) {
     use std::arch::x86_64::*;
-    let bias = _mm256_set1_epi8(0x70);
+    let sixteen = _mm256_set1_epi8(16);
+    let top_bit = _mm256_set1_epi8(-128);
+    let mut rows = [_mm256_setzero_si256(); 16];
+    for (i, row) in rows.iter_mut().enumerate() {
+        // SAFETY: 16 rows of 16 bytes are the table.
+        let load = |i: usize| unsafe { _mm_loadu_si128(table.as_ptr().add(i * 16).cast()) };
+        let before = if i % 8 == 0 { _mm_setzero_si128() } else { load(i - 1) };
+        *row = _mm256_broadcastsi128_si256(_mm_xor_si128(load(i), before));
+    }
     let whole = output.len() / 64 * 64;
     for at in (0..whole).step_by(64) {
-        // SAFETY: `at + 64` is within both slices, whose equal lengths were checked; the rows are
-        // 16 times 16 bytes of the table.
-        unsafe {
-            let load = |at: usize| _mm256_loadu_si256(input.as_ptr().add(at).cast());
-            let codes = [load(at), load(at + 32)];
-            let mut found = [_mm256_setzero_si256(); 2];
-            for i in 0..16 {
-                let row = _mm_loadu_si128(table.as_ptr().add(i * 16).cast());
-                let row = _mm256_broadcastsi128_si256(row);
-                let high = _mm256_set1_epi8((i * 16) as i8);
-                for (found, codes) in found.iter_mut().zip(codes) {
-                    let index = _mm256_adds_epu8(_mm256_xor_si256(codes, high), bias);
-                    *found = _mm256_or_si256(*found, _mm256_shuffle_epi8(row, index));
+        for at in [at, at + 32] {
+            // SAFETY: `at + 32` is within both slices, whose equal lengths were checked.
+            unsafe {
+                let mut lower = _mm256_loadu_si256(input.as_ptr().add(at).cast());
+                let mut upper = _mm256_xor_si256(lower, top_bit);
+                let mut found = _mm256_setzero_si256();
+                for i in 0..8 {
+                    found = _mm256_xor_si256(found, _mm256_shuffle_epi8(rows[i], lower));
+                    found = _mm256_xor_si256(found, _mm256_shuffle_epi8(rows[i + 8], upper));
+                    lower = _mm256_subs_epi8(lower, sixteen);
+                    upper = _mm256_subs_epi8(upper, sixteen);
                 }
+                _mm256_storeu_si256(output.as_mut_ptr().add(at).cast(), found);
             }
-            _mm256_storeu_si256(output.as_mut_ptr().add(at).cast(), found[0]);
-            _mm256_storeu_si256(output.as_mut_ptr().add(at + 32).cast(), found[1]);
         }
     }
     scalar(table, &input[whole..], &mut output[whole..]);
