@@ -78,22 +78,24 @@ pub(crate) fn fold_numbers(
     }
 }
 
-/// The broadcast of all inputs, which must be of one of `types` and of one type; codes of both
-/// signs may meet. The output has input 0's type.
+/// The broadcast of all inputs, which must be of one of `types` and of one type. Floats and codes
+/// may meet; the output is float where an input is, else of input 0's type.
 pub(crate) fn infer(inputs: &[Option<Spec>], types: Types) -> Result<Spec, OpError> {
-    let first = types.input(inputs, 0)?;
-    let mut shape = first.shape.clone();
+    let real = |dtype: DType| dtype == DType::F32 || dtype.is_code();
+    let mut output = types.input(inputs, 0)?.clone();
     for index in 1..inputs.len() {
-        let other = types.input(inputs, index)?;
-        let agree = other.dtype == first.dtype || other.dtype.is_code() && first.dtype.is_code();
-        if !agree {
-            let (dtype, allowed) = (other.dtype, "the type of input 0");
-            return Err(OpError::Type { index, dtype, allowed });
+        let Spec { dtype, shape } = types.input(inputs, index)?;
+        if *dtype != output.dtype && !(real(*dtype) && real(output.dtype)) {
+            let allowed = "the type of input 0";
+            return Err(OpError::Type { index, dtype: *dtype, allowed });
         }
-        shape = broadcast(&shape, &other.shape)
+        if *dtype == DType::F32 {
+            output.dtype = DType::F32;
+        }
+        output.shape = broadcast(&output.shape, shape)
             .ok_or_else(|| shape_error("the shapes do not broadcast", inputs))?;
     }
-    Ok(Spec { dtype: first.dtype, shape })
+    Ok(output)
 }
 
 /// As [`infer`], for one input or more.
@@ -209,6 +211,33 @@ mod tests {
         assert_eq!((y.shape(), y.data::<f32>()), (&[][..], &[2.][..]));
         let y = run_f32(&op, &[(&[0, 2], &[]), (&[2], &[1., 2.])]);
         assert_eq!((y.shape(), y.len()), (&[0, 2][..], 0));
+    }
+
+    #[test]
+    fn codes_and_floats_meet() {
+        // Reals 1 and 5, with 0.5.
+        let x = Tensor::from_slice(&[2], &[20u8, 60]);
+        let half = Tensor::from_slice(&[1], &[0.5f32]);
+        let quant = crate::QuantParams::per_tensor(0.1, 10);
+        let inputs = [Some((&x, Some(&quant))), Some((&half, None))];
+        let cases: [(Op, [f32; 2], [u8; 2]); 7] = [
+            (Add.into(), [1.5, 5.5], [25, 65]),
+            (Sub.into(), [0.5, 4.5], [15, 55]),
+            (Mul.into(), [0.5, 2.5], [15, 35]),
+            (Div.into(), [2., 10.], [30, 110]),
+            (Max.into(), [1., 5.], [20, 60]),
+            (PRelu.into(), [1., 5.], [20, 60]),
+            (Pow.into(), [1., 5f32.sqrt()], [20, 32]),
+        ];
+        for (op, real, codes) in cases {
+            let y = eval::evaluate(&op, &inputs, &[]).unwrap();
+            assert_near(y[0].data(), &real);
+            let y = eval::evaluate(&op, &inputs, &[(DType::U8, quant.clone())]).unwrap();
+            assert_eq!(y[0].data::<u8>(), codes, "{}", op.name());
+        }
+        // Plain bytes without a scale count as they are.
+        let y = eval::evaluate_plain(&Sub.into(), &[Some(&x), Some(&half)]).unwrap();
+        assert_eq!(y[0].data::<f32>(), [19.5, 59.5]);
     }
 
     #[test]
