@@ -60,7 +60,7 @@ impl Conv {
         let (group_in, group_out) = (shape.group_in(), shape.group_out());
         let mut packed = Vec::new();
         for first in (0..shape.groups).map(|group| group * group_out) {
-            for (start, vectors) in panels(group_out) {
+            for (start, vectors) in panels(group_out, shape.pixels()) {
                 let channels = start..start + vectors * LANES;
                 let of = |oc: usize, value: &dyn Fn(usize) -> f32| {
                     if oc < group_out { value(first + oc) } else { 0.0 }
@@ -148,7 +148,7 @@ impl Conv {
         let (group_in, group_out) = (shape.group_in(), shape.group_out());
         let mut packed = &self.packed[..];
         for group in 0..shape.groups {
-            for (start, vectors) in panels(group_out) {
+            for (start, vectors) in panels(group_out, shape.pixels()) {
                 let width = vectors * LANES;
                 let (panel, rest) = packed.split_at(width * (1 + tap_count * depth));
                 packed = rest;

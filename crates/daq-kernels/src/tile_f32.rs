@@ -13,18 +13,23 @@ pub(crate) const LANES: usize = 8;
 /// The floats of a cache line.
 const LINE: usize = 16;
 
+/// The vectors of a panel for a single row.
+const WIDE: usize = 8;
+
 /// Inputs that a tile takes in at most before the next tile's turn: 64 KiB of weights.
 const PART: usize = 1024;
 
 /// The panels of `columns` columns as `(first column, vectors)`: 16 wide, but 24 for the last three
-/// vectors and 8 where there is just one.
-pub(crate) fn panels(columns: usize) -> impl Iterator<Item = (usize, usize)> {
+/// vectors and 8 where there is just one. A matrix of a single row has panels 64 wide as long as
+/// they last, since its tiles need other columns to have enough sums to work on at a time.
+pub(crate) fn panels(columns: usize, rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let vectors = columns.div_ceil(LANES);
     let mut at = 0;
     std::iter::from_fn(move || {
         let width = match vectors - at {
             0 => return None,
             left @ (1 | 3) => left,
+            8.. if rows == 1 => WIDE,
             _ => 2,
         };
         at += width;
@@ -59,8 +64,8 @@ impl Panel {
     ///
     /// # Safety
     /// AVX2 and FMA are there; `taps` has `tap_count` rows of `tap_stride >= count` pointers, each
-    /// good for `offset + depth` floats; `packed` is as long as it says; `vectors` is 1, 2 or 3 and
-    /// what `columns` need, no more; `columns` floats may be read and written at `output` and at
+    /// good for `offset + depth` floats; `packed` is as long as it says; `vectors` is 1, 2, 3 or
+    /// `WIDE` and what `columns` need, no more; `columns` floats may be read and written at `output` and at
     /// each of the `count - 1` following steps of `stride`.
     #[target_feature(enable = "avx2,fma")]
     pub(crate) unsafe fn run(&self, count: usize) {
@@ -89,7 +94,7 @@ impl Panel {
                         start: first.then_some(self.packed),
                         weights: self.packed.add(width * (1 + tap * self.depth + k)),
                         next: self.packed,
-                        pace: 1,
+                        pace: usize::MAX,
                         output: self.output,
                         stride: self.stride,
                         columns: self.columns,
@@ -98,7 +103,8 @@ impl Panel {
                     match self.vectors {
                         1 => part.run::<1>(count),
                         2 => part.run::<2>(count),
-                        _ => part.run::<3>(count),
+                        3 => part.run::<3>(count),
+                        _ => part.run_wide(count),
                     }
                 }
             }
@@ -161,6 +167,22 @@ impl Part {
         }
     }
 
+    /// Computes `count` rows of `WIDE` vectors, one by one.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run).
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn run_wide(mut self, count: usize) {
+        for _ in 0..count {
+            // SAFETY: the caller's promise.
+            unsafe {
+                self.tile::<1, WIDE>();
+                self.taps = self.taps.add(1);
+                self.output = self.output.add(self.stride);
+            }
+        }
+    }
+
     /// One tile of `M` rows by `8 * N` columns.
     ///
     /// # Safety
@@ -196,7 +218,7 @@ impl Part {
                 while k < self.depth {
                     _mm_prefetch::<_MM_HINT_T1>(next.cast());
                     next = next.wrapping_add(LINE);
-                    let end = self.depth.min(k + self.pace);
+                    let end = self.depth.min(k.saturating_add(self.pace));
                     while k < end {
                         let row: [__m256; N] =
                             std::array::from_fn(|j| _mm256_loadu_ps(weights.add(j * LANES)));
