@@ -303,12 +303,19 @@ def conversions():
         z = (rng(f"quantize.z{axis}").integers(-20, 20, n)).astype(np.int8)
         name = f"axis_{axis}".replace("-", "m")
         opset = 21 if axis == 2 else 13
-        case(f"quantize_linear.{name}", [node("QuantizeLinear", "x s z", "y", axis=axis)], {"x": y}, {"s": s, "z": z}, opset=opset)
+        pair = [node("QuantizeLinear", "x s z", "q", axis=axis), node("DequantizeLinear", "q s z", "y", axis=axis)]
+        case(f"quantize_linear.{name}", pair, {"x": y}, {"s": s, "z": z}, opset=opset)
         codes = rng(f"codes{axis}").integers(-128, 128, y.shape).astype(np.int8)
-        case(f"dequantize_linear.{name}", [node("DequantizeLinear", "x s z", "y", axis=axis)], {"x": codes}, {"s": s, "z": z}, opset=opset)
+        add = [node("DequantizeLinear", "codes s z", "c", axis=axis), node("Add", "x c", "y")]
+        case(f"dequantize_linear.{name}", add, {"x": y}, {"codes": codes, "s": s, "z": z}, opset=opset)
+    # Codes with several scales as the model's input or output.
+    case("quantize_linear.axis_at_the_edge", [node("QuantizeLinear", "x s z", "y", axis=2)], {"x": y}, {"s": s, "z": z}, opset=13)
+    case("dequantize_linear.axis_at_the_edge", [node("DequantizeLinear", "x s z", "y", axis=2)], {"x": codes}, {"s": s, "z": z}, opset=13)
     codes = np.array([-(2**20), -1, 0, 77], np.int32)
     case("dequantize_linear.i32", [node("DequantizeLinear", "x s", "y")], {"x": codes}, {"s": F(0.003)}, opset=13)
-    case("dequantize_linear.i32_axis", [node("DequantizeLinear", "x s", "y", axis=0)], {"x": codes}, {"s": np.array([0.1, 0.2, 0.003, 1], F)}, opset=13)
+    add = [node("DequantizeLinear", "codes s", "c", axis=0), node("Add", "x c", "y")]
+    constants = {"codes": codes, "s": np.array([0.1, 0.2, 0.003, 1], F)}
+    case("dequantize_linear.i32_axis", add, {"x": normal("i32_axis", 4)}, constants, opset=13)
 
 
 def make():
