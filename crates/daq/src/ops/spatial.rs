@@ -120,6 +120,9 @@ impl Window {
                 inputs,
             ));
         }
+        if space.iter().any(|&n| n > 1 << 31) {
+            return Err(shape_error("the picture is too large", inputs));
+        }
         let rank = space.len();
         let kernel = kernel.unwrap_or(&self.kernel);
         let of = |list: &[usize], name: &str, n: usize, default: usize| match list.len() {
