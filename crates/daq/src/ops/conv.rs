@@ -3,7 +3,10 @@
 use daq_kernels::ConvShape;
 
 use super::spatial::{Window, as_2d};
+use super::dense::{Dense, check_types};
 use super::eval::{codes, quant, requantize};
+use super::moves::sized;
+use super::pixels::{for_each_window, operand_specs, view_specs, window_output};
 use super::*;
 use crate::quant::requantize_multipliers;
 
@@ -72,41 +75,34 @@ impl Operator for Conv {
     }
 
     fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
-        let s = self.shape(inputs)?;
         let x = required(inputs, 0)?;
-        let mut shape = vec![s.batch, s.out_c];
-        if x.shape.len() == 4 {
-            shape.push(s.out_h);
-        }
-        shape.push(s.out_w);
-        Ok(vec![Spec { dtype: x.dtype, shape }])
+        check_types(inputs)?;
+        sized(x.dtype, x.shape.clone(), inputs)?;
+        let s = self.shape(inputs)?;
+        window_output(&s, x.dtype, inputs)
     }
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
         let x = inputs[0].expect("checked by infer");
         let w = inputs[1].expect("checked by infer");
         let bias = inputs.get(2).copied().flatten();
-        let s = self.shape(&logical_specs(inputs)).expect("checked by infer");
+        let s = self.shape(&view_specs(inputs)).expect("checked by infer");
         let y = &mut outputs[0];
         if x.dtype == DType::F32 {
-            let (x, w, out) = (x.data::<f32>(), w.data::<f32>(), y.data_mut::<f32>());
             let bias = bias.map(|b| b.data::<f32>());
-            for_each_output(&s, |output, pixel, c| {
-                let mut acc = bias.map_or(0.0, |b| b[c]);
-                pixel.for_each_tap(&s, c, |i, k| acc = x[i].mul_add(w[k], acc));
-                out[output] = acc;
-            });
-            return;
+            return convolve_f32(&s, x.data(), w.data(), bias, y.data_mut());
         }
-        let (xq, wq, yq) = (quant(&x), quant(&w), y.quant.expect("quantized").clone());
-        let multipliers = requantize_multipliers(xq, wq, &yq, s.out_c);
+        let (xq, wq, yq) = (quant(&x), quant(&w), y.quant.expect("codes have a quantization"));
+        let multipliers = requantize_multipliers(xq, wq, yq, s.out_c);
         let bias = bias.map(|b| b.data::<i32>());
         let (x, w) = (codes(&x), codes(&w));
-        for_each_output(&s, |output, pixel, c| {
+        let zero_point = xq.zero_point[0];
+        for_each_product(&s, |output, c, products| {
             let mut acc = bias.map_or(0, |b| b[c]);
-            let (zx, zw) = (xq.zero_point[0], wq.zero_point_of(c));
-            pixel.for_each_tap(&s, c, |i, k| {
-                acc = acc.wrapping_add((x[i] - zx) * (w[k] - zw));
+            let zw = wq.zero_point_of(c);
+            products(&mut |x_at, k| {
+                let x = x_at.map_or(0, |i| x[i] - zero_point);
+                acc = acc.wrapping_add(x * (w[k] - zw));
             });
             y.bytes[output] = requantize(acc, multipliers[c], yq.zero_point[0]);
         });
@@ -120,57 +116,66 @@ impl Operator for Conv {
         Quantization::Weighted
     }
 
+    fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
+        let shape = self.shape(&operand_specs(compile)).ok()?;
+        let weights = compile.constant(1)?;
+        let bias = match compile.input(2) {
+            Some(_) => Some(compile.constant(2)?),
+            None => None,
+        };
+        let quant = (compile.input(0)?.quant, compile.input(1)?.quant, compile.outputs[0].quant);
+        let (multipliers, zero_points) = match quant {
+            (Some(x), Some(w), Some(y)) if compile.input(0)?.is_quantized() => {
+                (requantize_multipliers(x, w, y, shape.out_c), w.zero_point.as_slice())
+            }
+            _ => (vec![], &[][..]),
+        };
+        let multipliers = &multipliers;
+        Dense { shape, weights, bias, multipliers, weight_zero_points: zero_points }
+            .compile(compile)
+    }
+
     fn macs(&self, inputs: &[Option<Spec>], _: &[Spec]) -> u64 {
         self.shape(inputs).map_or(0, |s| s.macs())
     }
 }
 
-/// The specs of channels-last inputs as `infer` would see them.
-fn logical_specs(inputs: &[Option<TensorView>]) -> Vec<Option<Spec>> {
-    let spec = |v: &TensorView| Spec::new(v.dtype, v.shape);
-    let mut specs: Vec<_> = inputs.iter().map(|v| v.as_ref().map(spec)).collect();
-    if let Some(Some(x)) = specs.first_mut() {
-        let channels = x.shape.pop().expect("rank 3 or 4");
-        x.shape.insert(1, channels);
-    }
-    specs
-}
-
-/// An output pixel of a convolution.
-struct Pixel {
-    batch: usize,
-    y: usize,
-    x: usize,
-}
-
-fn for_each_output(s: &ConvShape, mut f: impl FnMut(usize, &Pixel, usize)) {
-    for p in s.all_pixels() {
-        let pixel = Pixel { batch: p / (s.out_h * s.out_w), y: p / s.out_w % s.out_h, x: p % s.out_w };
+/// Calls `f(output, channel, products)` for each output element; `products(g)` calls
+/// `g(input, weight)` tap by tap, then by input channel, with `None` for the input in the padding.
+/// That order defines float results.
+fn for_each_product(
+    s: &ConvShape,
+    mut f: impl FnMut(usize, usize, &dyn Fn(&mut dyn FnMut(Option<usize>, usize))),
+) {
+    let (gi, taps) = (s.group_in(), s.taps());
+    for_each_window(s, s.all_pixels(), |pixel, offsets| {
         for c in 0..s.out_c {
-            f(p * s.out_c + c, &pixel, c);
+            let first = c / s.group_out() * gi;
+            f(pixel * s.out_c + c, c, &|g| {
+                for (tap, offset) in offsets.iter().enumerate() {
+                    for i in 0..gi {
+                        g(offset.map(|o| o + first + i), (c * gi + i) * taps + tap);
+                    }
+                }
+            });
         }
-    }
+    });
 }
 
-impl Pixel {
-    /// Calls `f(input index, weight index)` for each tap inside of the picture, tap by tap, then
-    /// by input channel: the order that defines float results.
-    fn for_each_tap(&self, s: &ConvShape, c: usize, mut f: impl FnMut(usize, usize)) {
-        let (gi, first) = (s.group_in(), c / s.group_out() * s.group_in());
-        for ky in 0..s.kernel_h {
-            let y = (self.y * s.stride_h + ky * s.dilation_h).wrapping_sub(s.pad_top);
-            for kx in 0..s.kernel_w {
-                let x = (self.x * s.stride_w + kx * s.dilation_w).wrapping_sub(s.pad_left);
-                if y >= s.in_h || x >= s.in_w {
-                    continue;
-                }
-                let input = ((self.batch * s.in_h + y) * s.in_w + x) * s.in_c + first;
-                for i in 0..gi {
-                    f(input + i, ((c * gi + i) * s.kernel_h + ky) * s.kernel_w + kx);
-                }
-            }
-        }
-    }
+/// The float convolution: `acc = bias`, then `acc = fma(x, w, acc)` in order; padding multiplies
+/// as `0.0`.
+pub(crate) fn convolve_f32(
+    s: &ConvShape,
+    x: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
+    for_each_product(s, |output, c, products| {
+        let mut acc = bias.map_or(0.0, |b| b[c]);
+        products(&mut |x_at, k| acc = x_at.map_or(0.0, |i| x[i]).mul_add(w[k], acc));
+        y[output] = acc;
+    });
 }
 
 #[cfg(test)]
@@ -178,6 +183,7 @@ mod tests {
     use super::eval::{evaluate, evaluate_plain};
     use super::*;
     use crate::QuantParams;
+    use crate::ops::pixels::{assert_kernel_is_run, code_noise, noise};
 
     fn conv(attrs: Attrs) -> Op {
         Conv::from_attrs(&attrs).unwrap().into()
@@ -206,6 +212,43 @@ mod tests {
         let y = evaluate(&conv(Attrs::new()), &inputs, &outputs).unwrap();
         // (1 * 0.5 + 0.5) / 0.4 = 2.5 -> 2, + 10; (63.5 + 0.5) / 0.4 = 160, + 10.
         assert_eq!(y[0].data::<u8>(), [12, 170]);
+    }
+
+    #[test]
+    fn kernels_equal_the_reference() {
+        for (x, w, group, strides, dilations, pads) in [
+            ([1, 5, 6, 3], [8, 3, 3, 3], 1, [2, 2], [1, 1], [1, 1, 1, 1]),
+            ([2, 7, 7, 16], [33, 16, 1, 1], 1, [1, 1], [1, 1], [0, 0, 0, 0]),
+            ([1, 9, 8, 24], [24, 1, 3, 3], 24, [1, 1], [1, 1], [1, 1, 1, 1]),
+            ([1, 9, 8, 24], [24, 1, 5, 5], 24, [2, 1], [1, 1], [2, 1, 3, 2]),
+            ([1, 8, 8, 6], [4, 3, 2, 3], 2, [1, 2], [2, 2], [1, 0, 0, 1]),
+        ] {
+            let attrs = Attrs::new()
+                .with("group", Attr::Int(group))
+                .with("strides", Attr::Ints(strides.to_vec()))
+                .with("dilations", Attr::Ints(dilations.to_vec()))
+                .with("pads", Attr::Ints(pads.to_vec()));
+            let op = conv(attrs);
+            let spec = |shape: &[usize]| Some(Spec::new(DType::F32, shape));
+            let inferred = op.infer(&[spec(&[x[0], x[3], x[1], x[2]]), spec(&w)]).unwrap();
+            let shape = Layout::ChannelsLast.physical(&inferred[0].shape);
+            let (a, b, c) = (noise(&x), noise(&w), noise(&w[..1]));
+            let inputs = [Some((&a, None)), Some((&b, None)), Some((&c, None))];
+            assert_kernel_is_run(&op, &inputs, &[1, 2], (DType::F32, &shape, None), true);
+
+            let xq = QuantParams::per_tensor(0.021, 113);
+            let wq = QuantParams::per_channel((1..=w[0]).map(|c| c as f32 * 1e-3).collect(), 0);
+            let yq = QuantParams::per_tensor(0.31, 9);
+            let (a, b) = (code_noise(DType::U8, &x), code_noise(DType::I8, &w));
+            let c = Tensor::from_slice(&w[..1], &(0..w[0]).map(|c| c as i32 * 997).collect::<Vec<_>>());
+            let inputs = [Some((&a, Some(&xq))), Some((&b, Some(&wq))), Some((&c, None))];
+            let out = (DType::U8, shape.as_slice(), Some(&yq));
+            assert_kernel_is_run(&op, &inputs, &[1, 2], out, true);
+            let b = code_noise(DType::U8, &w);
+            let wq = QuantParams::per_tensor(2e-3, 77);
+            let inputs = [Some((&a, Some(&xq))), Some((&b, Some(&wq)))];
+            assert_kernel_is_run(&op, &inputs, &[1], out, true);
+        }
     }
 
     #[test]

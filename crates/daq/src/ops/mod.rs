@@ -15,9 +15,11 @@ pub use crate::tensor::{DType, Tensor, TensorView, TensorViewMut};
 pub use softmax::SoftmaxAxis;
 
 pub(crate) mod binary;
+pub(crate) mod dense;
 pub(crate) mod elementwise;
 pub mod eval;
 pub(crate) mod moves;
+pub(crate) mod pixels;
 pub(crate) mod spatial;
 pub(crate) mod unary;
 
@@ -227,6 +229,7 @@ ops! {
     abs::Abs,
     add::Add,
     arg_max::ArgMax,
+    average_pool::AveragePool,
     batch_normalization::BatchNormalization,
     cast::Cast,
     clip::Clip,
@@ -242,6 +245,9 @@ ops! {
     flatten::Flatten,
     floor::Floor,
     gather::Gather,
+    gemm::Gemm,
+    global_average_pool::GlobalAveragePool,
+    global_max_pool::GlobalMaxPool,
     hard_sigmoid::HardSigmoid,
     hard_swish::HardSwish,
     identity::Identity,
@@ -249,7 +255,9 @@ ops! {
     log::Log,
     log_softmax::LogSoftmax,
     lrn::Lrn,
+    mat_mul::MatMul,
     max::Max,
+    max_pool::MaxPool,
     min::Min,
     mul::Mul,
     neg::Neg,
@@ -257,6 +265,7 @@ ops! {
     pow::Pow,
     prelu::PRelu,
     quantize_linear::QuantizeLinear,
+    reduce_mean::ReduceMean,
     relu::Relu,
     reshape::Reshape,
     shape::Shape,

@@ -1,0 +1,110 @@
+//! Products with constant weights, compiled: what Conv, Gemm and MatMul share.
+//!
+//! All of them are a [`ConvShape`] over channels-last data; they differ in where the weights and
+//! the multipliers come from.
+
+use daq_kernels::{ConvF32, ConvF32Params, ConvShape, ConvU8, ConvU8Params, WeightsU8};
+
+use super::pixels::{compiled, over_pixels};
+use super::*;
+
+/// What a compiled product is made from; weights are `[out_c, in_c / groups, kernel_h, kernel_w]`.
+pub(crate) struct Dense<'a> {
+    /// The geometry.
+    pub(crate) shape: ConvShape,
+    /// Floats, or codes of either type.
+    pub(crate) weights: &'a Tensor,
+    /// One element for each output channel: floats, or 32-bit integers beside codes.
+    pub(crate) bias: Option<&'a Tensor>,
+    /// `x_scale * w_scale[c] / y_scale`; empty for floats.
+    pub(crate) multipliers: &'a [f32],
+    /// Zero points of the weights, one or one for each output channel.
+    pub(crate) weight_zero_points: &'a [i32],
+}
+
+impl Dense<'_> {
+    /// A fast kernel over input 0 and output 0 of `compile`; `None` where types do not fit.
+    pub(crate) fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
+        let s = self.shape;
+        let (x, y) = (compile.input(0)?, compile.outputs.first()?);
+        if s.weight_len() == 0 || y.is_empty() {
+            return None;
+        }
+        if x.dtype == DType::F32 {
+            let kernel = self.f32(compile)?;
+            return compiled(kernel.kernel_name(), move |inputs, y, pool| {
+                let x = inputs[0].expect("checked by infer").data::<f32>();
+                let run = |pixels, y: &mut [f32]| kernel.run(x, pixels, y);
+                over_pixels(pool, y.data_mut(), s.out_c, s.out_w, run);
+            });
+        }
+        let kernel = self.u8(compile)?;
+        compiled(kernel.kernel_name(), move |inputs, y, pool| {
+            let x = inputs[0].expect("checked by infer").data::<u8>();
+            let run = |pixels, y: &mut [u8]| kernel.run(x, pixels, y);
+            over_pixels(pool, y.data_mut(), s.out_c, s.out_w, run);
+        })
+    }
+
+    /// The float kernel.
+    pub(crate) fn f32(&self, compile: &Compile) -> Option<ConvF32> {
+        if self.weights.dtype() != DType::F32 || compile.outputs.first()?.dtype != DType::F32 {
+            return None;
+        }
+        let clamp = compile.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let bias = self.bias.map_or(&[][..], |b| b.data::<f32>());
+        let weights = self.weights.data::<f32>();
+        let params = ConvF32Params { shape: self.shape, weights, bias, clamp };
+        Some(ConvF32::new(&params, compile.isa))
+    }
+
+    /// The kernel for codes.
+    pub(crate) fn u8(&self, compile: &Compile) -> Option<ConvU8> {
+        let (x, y) = (compile.input(0)?, compile.outputs.first()?);
+        if !x.is_quantized() || !y.is_quantized() || compile.clamp.is_some() {
+            return None;
+        }
+        let unsigned: Vec<u8>;
+        let weights = match self.weights.dtype() {
+            DType::U8 => {
+                unsigned = self.weight_zero_points.iter().map(|&z| z as u8).collect();
+                WeightsU8::U8 { codes: self.weights.data(), zero_point: &unsigned }
+            }
+            DType::I8 if self.weight_zero_points.iter().all(|&z| z == 0) => {
+                WeightsU8::I8(self.weights.data())
+            }
+            _ => return None,
+        };
+        let params = ConvU8Params {
+            shape: self.shape,
+            weights,
+            bias: self.bias.map_or(&[], |b| b.data::<i32>()),
+            input_zero_point: x.quant?.zero_point[0] as u8,
+            multipliers: self.multipliers,
+            output_zero_point: y.quant?.zero_point[0] as u8,
+        };
+        Some(ConvU8::new(&params, compile.isa))
+    }
+}
+
+/// The elements `index(i)` of a tensor as a tensor of `shape`, whatever their type.
+pub(crate) fn permuted(tensor: &Tensor, shape: &[usize], index: impl Fn(usize) -> usize) -> Tensor {
+    let size = tensor.dtype().size();
+    let mut bytes = vec![0; shape.iter().product::<usize>() * size];
+    for (i, out) in bytes.chunks_exact_mut(size).enumerate() {
+        out.copy_from_slice(&tensor.bytes()[index(i) * size..][..size]);
+    }
+    Tensor::from_bytes(tensor.dtype(), shape, &bytes)
+}
+
+/// Types of a product: floats with floats, or `u8` codes with 8-bit weights and an `i32` bias.
+pub(crate) fn check_types(inputs: &[Option<Spec>]) -> Result<(), OpError> {
+    use super::pixels::allow;
+    allow(inputs, 0, &[DType::F32, DType::U8], "f32, u8")?;
+    if required(inputs, 0)?.dtype == DType::F32 {
+        allow(inputs, 1, &[DType::F32], "f32, as input 0")?;
+        return allow(inputs, 2, &[DType::F32], "f32, as input 0");
+    }
+    allow(inputs, 1, &[DType::U8, DType::I8], "u8, i8 where input 0 is u8")?;
+    allow(inputs, 2, &[DType::I32], "i32 where input 0 is u8")
+}
