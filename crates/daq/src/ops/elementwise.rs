@@ -382,4 +382,29 @@ mod tests {
             assert_equal(op, from_ref(&i), i.clone(), "lookup_u8");
         }
     }
+
+    #[test]
+    fn a_clamp_is_applied_in_the_same_pass_or_refused() {
+        let (a, b) = (Tensor::from_slice(&[3], &[-5f32, 1., f32::NAN]), Tensor::scalar(2f32));
+        let operand =
+            |t| Operand { dtype: DType::F32, shape: Tensor::shape(t), quant: None, data: None };
+        let (inputs, outputs) = ([Some(operand(&a)), Some(operand(&b))], [operand(&a)]);
+        let (isa, clamp) = (Isa::best(), Some((0.0, 2.5)));
+        let compile = Compile { isa, inputs: &inputs, outputs: &outputs, clamp };
+        let kernel = Op::from(Add).compile(&compile).expect("a kernel");
+        let mut memory = crate::tensor::AlignedBytes::zeroed(12);
+        let output = TensorViewMut {
+            dtype: DType::F32,
+            shape: &[3],
+            quant: None,
+            bytes: memory.as_mut_slice(),
+        };
+        let views = [Some(a.view()), Some(b.view())];
+        kernel.run(&views, &mut [output], &Pool::new(1));
+        let y: &[f32] = bytemuck::cast_slice(memory.as_slice());
+        assert!(y[..2] == [0., 2.5] && y[2].is_nan(), "{y:?}");
+        let one = Compile { inputs: &inputs[..1], ..compile };
+        assert!(Op::from(Relu).compile(&one).is_none());
+        assert!(Op::from(Relu).compile(&Compile { clamp: None, ..one }).is_some());
+    }
 }

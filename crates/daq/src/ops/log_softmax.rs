@@ -1,4 +1,4 @@
-//! LogSoftmax: `x - ln(sum(exp(x)))` along one axis. Opsets 1, 11, 13; see Softmax for the older.
+//! LogSoftmax: `x - ln(sum(exp(x)))` along one axis. Opset 13; see Softmax for older ones.
 
 use super::*;
 use softmax::SoftmaxAxis;
@@ -30,7 +30,7 @@ impl Operator for LogSoftmax {
     }
 
     fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
-        self.0.layout()
+        LayoutRule::Any
     }
 
     fn to_channels_last(&self, rank: usize) -> Self {

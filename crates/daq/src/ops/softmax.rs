@@ -1,6 +1,6 @@
-//! Softmax: `exp(x) / sum(exp(x))` along one axis. Opsets 1, 11, 13.
+//! Softmax: `exp(x) / sum(exp(x))` along one axis. Opset 13.
 //!
-//! Before opset 13 the sum ran over `axis` (1 by default) and all axes behind it.
+//! Before, the sum ran over several axes at once: readers put a Reshape around that form.
 
 use super::*;
 
@@ -16,45 +16,29 @@ pub struct Softmax(
 pub struct SoftmaxAxis {
     /// The axis; negative counts from the end.
     pub axis: i64,
-    /// Over that axis and all behind it: the form before opset 13. As an attribute it is named
-    /// `flatten`, which ONNX does not know; its newer sets write a Reshape instead.
-    pub flatten: bool,
 }
 
 impl SoftmaxAxis {
     pub(crate) fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
-        let old = attrs.opset < 13;
-        let axis = attrs.int("axis", if old { 1 } else { -1 })?;
-        // At the last axis both forms are the same.
-        let flatten = axis != -1 && attrs.flag("flatten", old)?;
-        Ok(SoftmaxAxis { axis, flatten })
+        if attrs.opset < 13 {
+            let form = format!("the softmax over several axes of opset {}", attrs.opset);
+            return Err(OpError::unsupported(form, "convert the model to opset 13 or later"));
+        }
+        Ok(SoftmaxAxis { axis: attrs.int("axis", -1)? })
     }
 
     pub(crate) fn to_attrs(&self) -> Attrs {
-        let attrs = Attrs::new().with("axis", Attr::Int(self.axis));
-        attrs.with_some("flatten", self.flatten.then_some(Attr::Int(1)))
-    }
-
-    /// The axis from the front. The old form may name the end of the shape, too.
-    fn of(&self, rank: usize) -> Result<usize, OpError> {
-        if self.flatten && self.axis == rank as i64 {
-            return Ok(rank);
-        }
-        normalize_axis(self.axis, rank)
+        Attrs::new().with("axis", Attr::Int(self.axis))
     }
 
     pub(crate) fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
         let x = unary::REALS.input(inputs, 0)?;
-        self.of(x.shape.len())?;
+        normalize_axis(self.axis, x.shape.len())?;
         Ok(vec![x.clone()])
     }
 
-    pub(crate) fn layout(&self) -> LayoutRule {
-        if self.flatten { LayoutRule::Plain } else { LayoutRule::Any }
-    }
-
     pub(crate) fn to_channels_last(&self, rank: usize) -> Self {
-        SoftmaxAxis { axis: channels_last_axis(self.axis, rank), ..self.clone() }
+        SoftmaxAxis { axis: channels_last_axis(self.axis, rank) }
     }
 
     /// Subtracts the largest element; then the sum of exponentials divides them, or its logarithm
@@ -66,11 +50,8 @@ impl SoftmaxAxis {
         logarithm: bool,
     ) {
         let x = inputs[0].expect("checked by infer");
-        let axis = self.of(x.shape.len()).expect("checked by infer");
-        let (len, inner) = match self.flatten {
-            true => (x.shape[axis..].iter().product(), 1),
-            false => (x.shape[axis], x.shape[axis + 1..].iter().product()),
-        };
+        let axis = normalize_axis(self.axis, x.shape.len()).expect("checked by infer");
+        let (len, inner) = (x.shape[axis], x.shape[axis + 1..].iter().product::<usize>());
         let (x, y) = (x.data::<f32>(), outputs[0].data_mut::<f32>());
         for start in (0..x.len()).step_by((len * inner).max(1)) {
             for first in start..start + inner {
@@ -109,7 +90,7 @@ impl Operator for Softmax {
     }
 
     fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
-        self.0.layout()
+        LayoutRule::Any
     }
 
     fn to_channels_last(&self, rank: usize) -> Self {
@@ -126,67 +107,60 @@ mod tests {
     use super::unary::testing::*;
     use super::*;
 
-    fn op(axis: Option<i64>, opset: i64) -> Op {
-        let attrs = Attrs { opset, ..Attrs::new() };
-        Softmax::from_attrs(&attrs.with_some("axis", axis.map(Attr::Int))).unwrap().into()
+    fn op(axis: i64) -> Op {
+        Softmax::from_attrs(&Attrs::new().with("axis", Attr::Int(axis))).unwrap().into()
     }
 
-    const X: [f32; 6] = [1., 2., 3., 0., 0., 0.];
-
     #[test]
-    fn axes_and_opsets() {
+    fn axes() {
         let third = 1.0 / 3.0;
         let rows = [0.09003057, 0.244_728_48, 0.665_240_94, third, third, third];
-        let columns = [0.7310586, 0.880_797, 0.95257413, 0.268_941_43, 0.119_202_92, 0.047_425_874];
-        let whole = [0.081_893_54, 0.222_609_73, 0.605_115_95, 0.030_126_95, 0.030_126_95, 0.030_126_95];
-        for (axis, opset, shape, want) in [
-            (None, 13, &[2, 3][..], rows),
-            (Some(1), 17, &[2, 3], rows),
-            (Some(0), 13, &[2, 3], columns),
-            (Some(-2), 13, &[1, 2, 3], columns),
-            (None, 11, &[2, 3], rows),
-            (None, 11, &[2, 3, 1, 1], rows),
-            (None, 11, &[1, 2, 3], whole),
-            (Some(-2), 12, &[1, 2, 3], whole),
-            (Some(0), 9, &[2, 3], whole),
+        let columns =
+            [0.7310586, 0.880_797, 0.95257413, 0.268_941_43, 0.119_202_92, 0.047_425_874];
+        for (axis, shape, want) in [
+            (-1, &[2, 3][..], rows),
+            (1, &[2, 3], rows),
+            (0, &[2, 3], columns),
+            (-2, &[1, 2, 3], columns),
+            (1, &[1, 2, 3, 1], columns),
         ] {
-            let op = op(axis, opset);
-            let y = run_f32(&op, &[(shape, &X)]);
+            let op = op(axis);
+            let y = run_f32(&op, &[(shape, &[1., 2., 3., 0., 0., 0.])]);
             assert_near(y.data(), &want);
             assert_eq!(Op::from_attrs("Softmax", &op.to_attrs()), Some(Ok(op)));
         }
+        assert_eq!(Op::from_attrs("Softmax", &Attrs::new()), Some(Ok(op(-1))));
+        assert!(Softmax::from_attrs(&Attrs { opset: 12, ..Attrs::new() }).is_err());
     }
 
     #[test]
     fn extremes() {
         let nan = f32::NAN;
         let x = [1000., 0., f32::NEG_INFINITY, 1., nan, 2.];
-        let y = run_f32(&op(None, 13), &[(&[2, 3], &x)]);
+        let y = run_f32(&op(-1), &[(&[2, 3], &x)]);
         assert_near(y.data(), &[1., 0., 0., nan, nan, nan]);
-        assert_eq!(run_f32(&op(None, 13), &[(&[2, 0], &[])]).len(), 0);
+        assert_eq!(run_f32(&op(-1), &[(&[2, 0], &[])]).len(), 0);
     }
 
     #[test]
     fn codes() {
         // Reals 0, 0, 1: e^0 / (2 + e) = 0.2119, 0.5761, times 256 = 54.3, 147.5 (147.489).
         let x = (&[1usize, 3][..], &[5u8, 5, 15][..], 0.1, 5);
-        assert_eq!(run_u8(&op(None, 13), &[x], 1.0 / 256.0, 0), [54, 54, 147]);
+        assert_eq!(run_u8(&op(-1), &[x], 1.0 / 256.0, 0), [54, 54, 147]);
     }
 
     #[test]
     fn channels_last_moves_the_axis() {
-        assert_eq!(op(Some(1), 13).to_channels_last(4), op(Some(3), 13));
-        assert_eq!(op(Some(-1), 13).to_channels_last(4), op(Some(2), 13));
-        assert_eq!(op(Some(1), 13).layout(&[]), LayoutRule::Any);
-        assert_eq!(op(Some(1), 12).layout(&[]), LayoutRule::Plain);
+        assert_eq!(op(1).to_channels_last(4), op(3));
+        assert_eq!(op(-1).to_channels_last(4), op(2));
+        assert_eq!(op(1).layout(&[]), LayoutRule::Any);
     }
 
     #[test]
     fn misfits_are_errors() {
-        assert!(op(Some(2), 13).infer(&[floats(&[2, 3])]).is_err());
-        assert!(op(Some(3), 9).infer(&[floats(&[2, 3])]).is_err());
-        assert!(op(None, 13).infer(&[floats(&[])]).is_err());
-        assert!(op(None, 13).infer(&[Some(Spec::new(DType::I64, &[2]))]).is_err());
-        assert!(op(None, 13).infer(&[]).is_err());
+        assert!(op(2).infer(&[floats(&[2, 3])]).is_err());
+        assert!(op(-1).infer(&[floats(&[])]).is_err());
+        assert!(op(-1).infer(&[Some(Spec::new(DType::I64, &[2]))]).is_err());
+        assert!(op(-1).infer(&[]).is_err());
     }
 }
