@@ -157,7 +157,7 @@ pub struct ConvU8Kernel {
 pub static KERNELS: &[ConvU8Kernel] = &[
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
-        name: "qdepthwise_4x16_words__avx2",
+        name: "qdepthwise_2x32_words__avx2",
         isa: Isa::Avx2,
         supports: |shape| shape.is_depthwise() && has_weights(shape),
         pack: |params| Box::new(DepthwiseConv::new(params)),

@@ -50,6 +50,7 @@ impl Window {
 
     /// How many windows, from this one on and at most `most`, lie side by side wholly inside the
     /// picture, given that this one does.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn run_inside(&self, shape: &ConvShape, most: usize) -> usize {
         let last = self.x * shape.stride_w + (shape.kernel_w.max(1) - 1) * shape.dilation_w;
         let spare = shape.in_w + shape.pad_left - 1 - last;
