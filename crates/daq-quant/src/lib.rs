@@ -2,11 +2,17 @@
 //! `.daq` file.
 #![forbid(unsafe_code)]
 
+pub mod calibrate;
 pub mod dataset;
+pub mod evaluate;
 pub mod files;
 pub mod labels;
 pub mod npy;
 pub mod npz;
 pub mod observe;
 pub mod preprocess;
+pub mod qdq;
+pub mod quantize;
 pub mod range;
+pub mod samples;
+pub mod table;

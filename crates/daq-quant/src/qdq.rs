@@ -66,7 +66,7 @@ impl Unfold<'_> {
         for input in self.out.inputs.iter_mut().filter(|i| **i == id) {
             *input = float;
         }
-        self.push(QuantizeLinear.into(), float, id, &name);
+        self.push(QuantizeLinear::default().into(), float, id, &name);
     }
 
     /// The float reading of a value of codes, through a DequantizeLinear.
@@ -82,7 +82,7 @@ impl Unfold<'_> {
         let base = value.name.trim_end_matches(QUANTIZED).to_string();
         let real = Value::new(format!("{base}{DEQUANTIZED}"), DType::F32, &value.shape);
         let real = self.out.add_value(real);
-        self.push(DequantizeLinear.into(), id, real, &base);
+        self.push(DequantizeLinear::default().into(), id, real, &base);
         self.reals.insert(id, real);
         real
     }
@@ -108,7 +108,7 @@ impl Unfold<'_> {
         }
         self.out.nodes.push(node);
         for (float, codes, name) in quantize {
-            self.push(QuantizeLinear.into(), float, codes, &name);
+            self.push(QuantizeLinear::default().into(), float, codes, &name);
         }
     }
 

@@ -42,7 +42,7 @@ pub(super) fn quantize(
     let channels = Channels::of(&node.op, weights.shape());
     let x_scale = x_quant.scale[0];
     let (codes, quant) = match scheme {
-        Weights::Asymmetric => asymmetric(&weights, &channels, bias.as_ref(), x_scale),
+        Weights::Asymmetric => asymmetric(&weights, bias.as_ref(), x_scale),
         _ => {
             let per_channel = scheme == Weights::PerChannel && channels.separable;
             let (scale, widened) =
@@ -196,12 +196,7 @@ fn symmetric(weights: &Tensor, channels: &Channels, scale: Vec<f32>) -> (Tensor,
     (Tensor::from_slice(weights.shape(), &codes), QuantParams::per_channel(scale, axis))
 }
 
-fn asymmetric(
-    weights: &Tensor,
-    channels: &Channels,
-    bias: Option<&Tensor>,
-    x_scale: f32,
-) -> (Tensor, QuantParams) {
+fn asymmetric(weights: &Tensor, bias: Option<&Tensor>, x_scale: f32) -> (Tensor, QuantParams) {
     let data = weights.data::<f32>();
     let zero = Range { min: 0.0, max: 0.0 };
     let range = data.iter().fold(zero, |r, &w| r.union(Range { min: w, max: w }));
@@ -210,6 +205,5 @@ fn asymmetric(
     let least = bias.iter().map(|&b| least_scale(b, x_scale, MOST_BIAS)).fold(0.0, f32::max);
     quant.scale[0] = quant.scale[0].max(least);
     let codes: Vec<u8> = data.iter().map(|&w| quant.code(w, 0, 255) as u8).collect();
-    let _ = channels;
     (Tensor::from_slice(weights.shape(), &codes), quant)
 }
