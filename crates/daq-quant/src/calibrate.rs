@@ -78,8 +78,8 @@ pub struct Calibration {
 impl Calibration {
     /// The range of each value.
     pub fn ranges(&self) -> Ranges {
-        let range = |(name, o): (&String, &Box<dyn Observer>)| Some((name.clone(), o.range()?));
-        self.observers.iter().filter_map(range).collect()
+        let seen = self.observers.iter();
+        seen.filter_map(|(name, o)| Some((name.clone(), o.range()?))).collect()
     }
 }
 

@@ -353,3 +353,183 @@ impl Rewrite<'_> {
         self.graph.nodes.push(Node { name, op, inputs, outputs, doc: String::new() });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use daq::ops::Attrs;
+    use daq::{Model, Tensor};
+
+    use super::*;
+    use crate::qdq;
+    use daq::QuantParams;
+
+    fn node(
+        graph: &mut Graph,
+        op: &str,
+        inputs: &[ValueId],
+        output: &str,
+        shape: &[usize],
+    ) -> ValueId {
+        let op = Op::from_attrs(op, &Attrs::new()).unwrap().unwrap();
+        let y = graph.add_value(Value::new(output, DType::F32, shape));
+        let inputs = inputs.iter().map(|&i| Some(i)).collect();
+        let name = format!("{}_{output}", op.name());
+        graph.nodes.push(Node { name, op, inputs, outputs: vec![y], doc: String::new() });
+        y
+    }
+
+    /// `y = relu(2x + 1)`, then `z = sigmoid(y)`, then `p = log(z)`.
+    fn float() -> (Graph, Ranges) {
+        let mut g = Graph::default();
+        let shape = [1, 1, 2, 2];
+        let x = g.add_value(Value::new("x", DType::F32, &shape));
+        let w = g.add_value(Value::constant("w", Tensor::from_slice(&[1, 1, 1, 1], &[2f32])));
+        let b = g.add_value(Value::constant("b", Tensor::from_slice(&[1], &[1f32])));
+        let c = node(&mut g, "Conv", &[x, w, b], "c", &shape);
+        let y = node(&mut g, "Relu", &[c], "y", &shape);
+        let z = node(&mut g, "Sigmoid", &[y], "z", &shape);
+        let p = node(&mut g, "Log", &[z], "p", &shape);
+        (g.inputs, g.outputs) = (vec![x], vec![p]);
+        let range = |min, max| Range { min, max };
+        let ranges = [("x", -1.0, 1.55), ("y", 0.0, 3.0), ("z", 0.5, 0.96), ("p", -0.7, 0.0)];
+        let ranges = ranges.map(|(name, min, max)| (name.to_string(), range(min, max)));
+        (g, ranges.into())
+    }
+
+    fn quantized(options: &QuantizeOptions) -> Quantized {
+        let (graph, ranges) = float();
+        quantize(&graph, &ranges, options).unwrap()
+    }
+
+    fn find<'a>(graph: &'a Graph, name: &str) -> &'a Value {
+        &graph.values[graph.find_value(name).unwrap_or_else(|| panic!("no {name} in {graph:?}"))]
+    }
+
+    fn ops(graph: &Graph) -> Vec<&str> {
+        graph.nodes.iter().map(|n| n.op.name()).collect()
+    }
+
+    #[test]
+    fn weights_bias_and_scales_are_as_worked_out_by_hand() {
+        let Quantized { graph, decisions, .. } = quantized(&QuantizeOptions::default());
+        // Relu is absorbed: the convolution computes y, whose codes start at 0.
+        assert_eq!(ops(&graph), ["Conv", "Sigmoid", "Log"]);
+        assert!(decisions.iter().all(|d| d.float_because.is_none()) && decisions.len() == 4);
+        let x = find(&graph, "x");
+        assert_eq!(
+            (x.dtype, x.quant.clone()),
+            (DType::U8, Some(QuantParams::per_tensor(0.01, 100)))
+        );
+        let w = find(&graph, "w");
+        assert_eq!(w.data.as_ref().unwrap().data::<i8>(), [127]);
+        assert_eq!(w.quant, Some(QuantParams::per_tensor(2.0 / 127.0, 0)));
+        // 1 / (0.01 * 2 / 127) = 6350
+        assert_eq!(find(&graph, "b").data.as_ref().unwrap().data::<i32>(), [6350]);
+        assert_eq!(find(&graph, "y").quant, Some(QuantParams::per_tensor(3.0 / 255.0, 0)));
+    }
+
+    #[test]
+    fn qdq_folds_back_to_the_same_graph() {
+        let options = QuantizeOptions { dequantize_after: vec!["z".into()], ..Default::default() };
+        for options in [QuantizeOptions::default(), options] {
+            let graph = quantized(&options).graph;
+            let unfolded = qdq::unfold(&graph);
+            unfolded.validate().unwrap();
+            let names = |ids: &[ValueId]| {
+                ids.iter().map(|&i| unfolded.values[i].name.clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(
+                (names(&unfolded.inputs), names(&unfolded.outputs)),
+                (vec!["x".into()], vec!["p".into()])
+            );
+            assert!(
+                unfolded
+                    .inputs
+                    .iter()
+                    .chain(&unfolded.outputs)
+                    .all(|&i| unfolded.values[i].dtype == DType::F32)
+            );
+            let folded = qdq::fold(&unfolded);
+            folded.validate().unwrap();
+            assert_eq!(ops(&folded), ops(&graph));
+            let run = |g: &Graph| {
+                let mut y = [0f32; 4];
+                let mut session = Model::from_graph(g.clone()).unwrap().session(1);
+                session.predict(&[&[-1f32, -0.3, 0.2, 1.0]], &mut [&mut y]).unwrap();
+                y
+            };
+            assert_eq!(run(&folded), run(&graph));
+            // Explicit conversions mean the same, within one step of the last scale.
+            for (a, b) in run(&unfolded).iter().zip(run(&graph)) {
+                assert!((a - b).abs() <= 0.7 / 255.0 * 1.01, "{a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn options_keep_parts_in_float_and_say_why() {
+        let one = |name: &str| vec![name.to_string()];
+        let with = |f: &dyn Fn(&mut QuantizeOptions)| {
+            let mut options = QuantizeOptions::default();
+            f(&mut options);
+            let q = quantized(&options);
+            let why = q
+                .decisions
+                .into_iter()
+                .filter_map(|d| Some(format!("{}: {}", d.op, d.float_because?)));
+            (ops(&q.graph).join(" "), why.collect::<Vec<_>>().join("; "), q.graph)
+        };
+        let (nodes, why, graph) = with(&|o| o.dequantize_after = one("y"));
+        assert_eq!(nodes, "Conv DequantizeLinear Sigmoid Log");
+        assert_eq!(why, "Sigmoid: after --dequantize_after; Log: after --dequantize_after");
+        assert_eq!(find(&graph, "p").dtype, DType::F32);
+        let (nodes, why, _) = with(&|o| o.quantize_after = one("y"));
+        assert_eq!(nodes, "Conv Relu QuantizeLinear Sigmoid Log");
+        assert_eq!(why, "Conv: before --quantize_after; Relu: before --quantize_after");
+        let (nodes, why, _) = with(&|o| o.exclude = one("Sigmoid"));
+        assert_eq!(nodes, "Conv DequantizeLinear Sigmoid Log");
+        assert_eq!(why, "Sigmoid: excluded by --exclude Sigmoid; Log: its input is in float");
+        let (nodes, _, graph) = with(&|o| o.float_input = true);
+        assert_eq!(nodes, "QuantizeLinear Conv Sigmoid Log");
+        assert_eq!(find(&graph, "x").dtype, DType::F32);
+        let (nodes, why, _) = with(&|o| o.ops = Some(one("Conv")));
+        assert_eq!(nodes, "Conv DequantizeLinear Sigmoid Log");
+        assert_eq!(why, "Sigmoid: not among --ops; Log: not among --ops");
+    }
+
+    #[test]
+    fn asymmetric_weights_have_a_zero_point() {
+        let (mut graph, ranges) = float();
+        let w = graph.find_value("w").unwrap();
+        graph.values[w].data = Some(Tensor::from_slice(&[1, 1, 1, 1], &[-2.55f32]));
+        let options = QuantizeOptions { weights: Weights::Asymmetric, ..Default::default() };
+        let graph = quantize(&graph, &ranges, &options).unwrap().graph;
+        let w = find(&graph, "w");
+        assert_eq!(w.data.as_ref().unwrap().data::<u8>(), [0]);
+        assert_eq!(w.quant, Some(QuantParams::per_tensor(0.01, 255)));
+    }
+
+    #[test]
+    fn a_bias_that_would_overflow_widens_the_weight_scale() {
+        let (mut graph, mut ranges) = float();
+        let b = graph.find_value("b").unwrap();
+        graph.values[b].data = Some(Tensor::from_slice(&[1], &[1e9f32]));
+        ranges.insert("x".into(), Range { min: 0.0, max: 2.55e-3 });
+        let q = quantize(&graph, &ranges, &QuantizeOptions::default()).unwrap();
+        let code = find(&q.graph, "b").data.as_ref().unwrap().data::<i32>()[0];
+        assert!((code - (1 << 30)).abs() < 100, "{code}");
+        assert!(q.messages[0].contains("widened"), "{:?}", q.messages);
+    }
+
+    #[test]
+    fn bad_models_and_names_are_errors() {
+        let (mut graph, ranges) = float();
+        let unknown = QuantizeOptions { exclude: vec!["nothing".into()], ..Default::default() };
+        let error = quantize(&graph, &ranges, &unknown).unwrap_err().to_string();
+        assert!(error.contains("--exclude nothing"), "{error}");
+        let w = graph.find_value("w").unwrap();
+        graph.values[w].data = Some(Tensor::from_slice(&[1, 1, 1, 1], &[f32::NAN]));
+        let error = quantize(&graph, &ranges, &QuantizeOptions::default()).unwrap_err().to_string();
+        assert!(error.contains("`w`") && error.contains("NaN"), "{error}");
+    }
+}

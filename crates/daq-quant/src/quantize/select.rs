@@ -23,8 +23,12 @@ pub(super) fn float_reasons(
     };
     let named = |name: &String| graph.find_value(name);
     select.after.extend(options.dequantize_after.iter().filter_map(named));
-    let inputs = graph.inputs.iter().copied().filter(|id| graph.values[*id].dtype == DType::F32);
-    select.codes = inputs.filter(|id| has_range(graph, ranges, *id)).collect();
+    // Available as codes from the beginning: inputs, and what the user wants quantized.
+    let starts =
+        graph.inputs.iter().copied().chain(options.quantize_after.iter().filter_map(named));
+    let known =
+        |id: &ValueId| graph.values[*id].dtype == DType::F32 && has_range(graph, ranges, *id);
+    select.codes = starts.filter(known).collect();
     graph.nodes.iter().map(|node| select.decide(node)).collect()
 }
 
@@ -86,7 +90,8 @@ impl Select<'_> {
         if activations.is_empty() || activations.iter().any(|id| value(id).dtype != DType::F32) {
             return because("its inputs are not floats");
         }
-        if node.outputs.iter().any(|id| value(id).dtype != DType::F32) {
+        let reads_only = quantization == Quantization::Codes;
+        if !reads_only && node.outputs.iter().any(|id| value(id).dtype != DType::F32) {
             return because("its outputs are not floats");
         }
         if quantization == Weighted
@@ -106,7 +111,7 @@ impl Select<'_> {
         if quantization != Weighted && !any_codes {
             return because("its inputs are in float");
         }
-        let own_scale = !matches!(quantization, Moves | Averages);
+        let own_scale = !matches!(quantization, Moves | Averages) && !reads_only;
         let missing = |id: &&ValueId| {
             own_scale && !has_range(graph, self.ranges, **id) && !self.absorbs(**id)
         };
