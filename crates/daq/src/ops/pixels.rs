@@ -9,6 +9,9 @@ use super::moves::sized;
 use super::spatial::{Window, as_2d};
 use super::*;
 
+/// The largest window of a pooling, in pixels.
+const MAX_TAPS: usize = 1 << 24;
+
 /// The geometry of a pooling over a logical input.
 pub(crate) fn pool_shape(
     window: &Window,
@@ -18,6 +21,12 @@ pub(crate) fn pool_shape(
     sized(x.dtype, x.shape.clone(), inputs)?;
     let axes = as_2d(&window.resolve(inputs, None)?);
     let [h, w] = axes;
+    if h.kernel * w.kernel > MAX_TAPS {
+        return Err(shape_error(
+            format!("a window of {}x{} is too large", h.kernel, w.kernel),
+            inputs,
+        ));
+    }
     let shape = ConvShape {
         batch: x.shape[0],
         in_h: h.input,

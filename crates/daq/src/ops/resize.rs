@@ -1,0 +1,581 @@
+//! Resize: pictures scaled to another size. Opsets 10 (scales), 11 (coordinate transformations,
+//! sizes), 13, 18 (axes), 19.
+//!
+//! An output position has a source coordinate (see [`Coordinates`]). `nearest` rounds it; `linear`
+//! clamps it to the picture and mixes the four pixels around it,
+//! `(1-dx)*(1-dy)*p00 + dx*(1-dy)*p01 + (1-dx)*dy*p10 + dx*dy*p11` from left to right in f32; where
+//! both pixels of an axis are the same one, each counts one half.
+
+use std::ops::Range;
+
+use super::moves::{MoveKernel, Moves, ints, moved, normalize_axes, strides, table};
+use super::pixels::*;
+use super::*;
+
+/// The source coordinate of output position `i` of `n` from `m` input positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coordinates {
+    /// `(i + 0.5) / scale - 0.5`
+    HalfPixel,
+    /// The same around the middle of the picture that the exact scale would give.
+    HalfPixelSymmetric,
+    /// Half pixel, but 0 where `n` is 1.
+    PytorchHalfPixel,
+    /// `i * (m - 1) / (n - 1)`
+    AlignCorners,
+    /// `i / scale`
+    Asymmetric,
+    /// `(i + 0.5) / scale`
+    TfHalfPixelForNn,
+}
+
+/// How `nearest` rounds a coordinate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NearestMode {
+    /// To the nearest, halves down.
+    RoundPreferFloor,
+    /// To the nearest, halves up.
+    RoundPreferCeil,
+    /// Down.
+    Floor,
+    /// Up.
+    Ceil,
+}
+
+const COORDINATES: &[(&str, Coordinates)] = &[
+    ("half_pixel", Coordinates::HalfPixel),
+    ("half_pixel_symmetric", Coordinates::HalfPixelSymmetric),
+    ("pytorch_half_pixel", Coordinates::PytorchHalfPixel),
+    ("align_corners", Coordinates::AlignCorners),
+    ("asymmetric", Coordinates::Asymmetric),
+    ("tf_half_pixel_for_nn", Coordinates::TfHalfPixelForNn),
+];
+
+const NEAREST: &[(&str, NearestMode)] = &[
+    ("round_prefer_floor", NearestMode::RoundPreferFloor),
+    ("round_prefer_ceil", NearestMode::RoundPreferCeil),
+    ("floor", NearestMode::Floor),
+    ("ceil", NearestMode::Ceil),
+];
+
+/// ONNX Resize of pictures with constant scales or sizes; batch and channels stay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resize {
+    /// Rounds to a pixel; `None` mixes linearly.
+    pub nearest: Option<NearestMode>,
+    /// Where an output position lies in the input.
+    pub coordinates: Coordinates,
+    /// Factors by axis; empty where `sizes` tells.
+    pub scales: Vec<f32>,
+    /// Output sizes by axis; empty where `scales` tells.
+    pub sizes: Vec<i64>,
+    /// The axes that scales or sizes speak of; `None` for all.
+    pub axes: Option<Vec<i64>>,
+}
+
+/// One axis, resolved.
+#[derive(Clone, Copy, Debug)]
+struct Scaled {
+    input: usize,
+    output: usize,
+    scale: f32,
+}
+
+/// The two pixels that a linear position mixes, and their shares.
+#[derive(Clone, Copy)]
+struct Mix {
+    at: [usize; 2],
+    share: [f32; 2],
+}
+
+/// A linear resize over channels-last data.
+struct Linear {
+    rows: Vec<Mix>,
+    columns: Vec<Mix>,
+    in_h: usize,
+    in_w: usize,
+    channels: usize,
+}
+
+impl Scaled {
+    fn coordinate(&self, mode: Coordinates, i: usize) -> f32 {
+        let (x, n, m) = (i as f32, self.output as f32, self.input as f32);
+        let half = (x + 0.5) / self.scale - 0.5;
+        match mode {
+            _ if self.scale == 1.0 => x,
+            Coordinates::HalfPixel => half,
+            Coordinates::HalfPixelSymmetric => {
+                let adjustment = n / (self.scale * m);
+                let center = m / 2.0;
+                center * (1.0 - adjustment) + half
+            }
+            Coordinates::PytorchHalfPixel if self.output > 1 => half,
+            Coordinates::AlignCorners if self.output > 1 => x * (m - 1.0) / (n - 1.0),
+            Coordinates::PytorchHalfPixel | Coordinates::AlignCorners => 0.0,
+            Coordinates::Asymmetric => x / self.scale,
+            Coordinates::TfHalfPixelForNn => (x + 0.5) / self.scale,
+        }
+    }
+
+    fn nearest(&self, mode: NearestMode, coordinates: Coordinates, i: usize) -> usize {
+        let x = self.coordinate(coordinates, i);
+        let rounded = match mode {
+            NearestMode::RoundPreferFloor => (x - 0.5).ceil(),
+            NearestMode::RoundPreferCeil => (x + 0.5).floor(),
+            NearestMode::Floor => x.floor(),
+            NearestMode::Ceil => x.ceil(),
+        };
+        (rounded.max(0.0) as usize).min(self.input - 1)
+    }
+
+    fn mixes(&self, coordinates: Coordinates) -> Vec<Mix> {
+        let mix = |i| {
+            let last = self.input - 1;
+            let x = self.coordinate(coordinates, i).clamp(0.0, last as f32);
+            let low = (x as usize).min(last);
+            let high = (low + 1).min(last);
+            let share = match low == high {
+                true => [0.5, 0.5],
+                false => [(x - high as f32).abs(), (x - low as f32).abs()],
+            };
+            Mix { at: [low, high], share }
+        };
+        (0..self.output).map(mix).collect()
+    }
+}
+
+impl Linear {
+    /// Computes output pixels; `load` and `store` are between elements and real numbers.
+    fn pixels<T: Copy>(
+        &self,
+        x: &[T],
+        pixels: Range<usize>,
+        y: &mut [T],
+        load: impl Fn(T) -> f32,
+        store: impl Fn(f32) -> T,
+    ) {
+        let (width, channels) = (self.columns.len(), self.channels);
+        for (pixel, y) in pixels.zip(y.chunks_exact_mut(channels)) {
+            let row = pixel / width;
+            let (picture, row) = (row / self.rows.len(), self.rows[row % self.rows.len()]);
+            let column = self.columns[pixel % width];
+            let at = |r: usize, c: usize| {
+                let offset = ((picture * self.in_h + row.at[r]) * self.in_w + column.at[c]) * channels;
+                &x[offset..][..channels]
+            };
+            let share = |r: usize, c: usize| column.share[c] * row.share[r];
+            let (p00, p01, p10, p11) = (at(0, 0), at(0, 1), at(1, 0), at(1, 1));
+            let (s00, s01, s10, s11) = (share(0, 0), share(0, 1), share(1, 0), share(1, 1));
+            for (c, y) in y.iter_mut().enumerate() {
+                let sum = s00 * load(p00[c]) + s01 * load(p01[c]);
+                *y = store(sum + s10 * load(p10[c]) + s11 * load(p11[c]));
+            }
+        }
+    }
+}
+
+impl Resize {
+    /// Height and width over a logical input; rank 3 has one row.
+    fn scaled(&self, inputs: &[Option<Spec>]) -> Result<[Scaled; 2], OpError> {
+        let shape = &required(inputs, 0)?.shape;
+        let rank = shape.len();
+        if rank != 3 && rank != 4 {
+            return Err(shape_error("the input must have rank 3 or 4", inputs));
+        }
+        let axes = match &self.axes {
+            Some(axes) => normalize_axes(axes, rank)?,
+            None => (0..rank).collect(),
+        };
+        let (name, len) = match self.sizes.is_empty() {
+            true => ("scales", self.scales.len()),
+            false => ("sizes", self.sizes.len()),
+        };
+        if len != axes.len() {
+            let why = format!("has {len} elements for {} axes", axes.len());
+            return Err(OpError::attribute(name, why));
+        }
+        let mut all: Vec<_> =
+            shape.iter().map(|&n| Scaled { input: n, output: n, scale: 1.0 }).collect();
+        for (i, &axis) in axes.iter().enumerate() {
+            let input = shape[axis];
+            let (output, scale) = match self.sizes.get(i) {
+                Some(&n) => (n as f64, n as f32 / input as f32),
+                None => {
+                    ((self.scales[i] * input as f32).floor() as f64, self.scales[i])
+                }
+            };
+            let fits = scale.is_finite() && scale > 0.0 && (1.0..=1e8).contains(&output);
+            if axis < 2 && scale != 1.0 {
+                let what = format!("Resize of axis {axis} (batch or channels)");
+                return Err(OpError::unsupported(what, "resize the spatial axes alone"));
+            }
+            if axis >= 2 && (!fits || input == 0) {
+                let why = format!("axis {axis} of {input} cannot become {output}");
+                return Err(shape_error(why, inputs));
+            }
+            if axis >= 2 {
+                all[axis] = Scaled { input, output: output as usize, scale };
+            }
+        }
+        let row = Scaled { input: 1, output: 1, scale: 1.0 };
+        Ok(if rank == 4 { [all[2], all[3]] } else { [row, all[2]] })
+    }
+
+    fn linear(&self, [h, w]: [Scaled; 2], channels: usize) -> Linear {
+        let (rows, columns) = (h.mixes(self.coordinates), w.mixes(self.coordinates));
+        Linear { rows, columns, in_h: h.input, in_w: w.input, channels }
+    }
+
+    fn moves(&self, mode: NearestMode, [h, w]: [Scaled; 2], x: &[usize]) -> Moves {
+        let shape = [x[0], h.input, w.input, x[x.len() - 1]];
+        let strides = strides(&shape);
+        let axis = |axis: &Scaled, stride: usize| -> Vec<u32> {
+            let at = |i| axis.nearest(mode, self.coordinates, i) * stride;
+            (0..axis.output).map(|i| at(i) as u32).collect()
+        };
+        Moves::new(vec![
+            table(shape[0], strides[0]),
+            axis(&h, strides[1]),
+            axis(&w, strides[2]),
+            table(shape[3], 1),
+        ])
+    }
+}
+
+/// The entry of a table of names that attribute `name` asks for.
+fn choice<T: Copy>(
+    attrs: &Attrs,
+    name: &str,
+    default: T,
+    table: &[(&str, T)],
+) -> Result<T, OpError> {
+    let Some(wanted) = attrs.get_str(name)? else { return Ok(default) };
+    let found = table.iter().find(|(n, _)| *n == wanted).map(|(_, value)| *value);
+    found.ok_or_else(|| {
+        let names: Vec<_> = table.iter().map(|(n, _)| *n).collect();
+        let remedy = format!("use one of {}", names.join(", "));
+        OpError::unsupported(format!("Resize with {name} `{wanted}`"), remedy)
+    })
+}
+
+/// The name of a table's entry.
+fn name_of<T: PartialEq>(table: &[(&str, T)], value: &T) -> Attr {
+    let name = table.iter().find(|(_, v)| v == value).map_or("", |(name, _)| *name);
+    Attr::Str(name.into())
+}
+
+impl Operator for Resize {
+    const NAME: &'static str = "Resize";
+    const ATTR_INPUTS: &'static [AttrInput] = &[
+        AttrInput { index: 1, name: "scales", since: 10 },
+        AttrInput { index: 1, name: "roi", since: 11 },
+        AttrInput { index: 2, name: "scales", since: 11 },
+        AttrInput { index: 3, name: "sizes", since: 11 },
+    ];
+
+    fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
+        let (coordinates, rounding) = match attrs.opset {
+            ..11 => (Coordinates::Asymmetric, NearestMode::Floor),
+            _ => (Coordinates::HalfPixel, NearestMode::RoundPreferFloor),
+        };
+        let linear = choice(attrs, "mode", false, &[("nearest", false), ("linear", true)])?;
+        let rounding = choice(attrs, "nearest_mode", rounding, NEAREST)?;
+        if attrs.flag("antialias", false)? {
+            return Err(OpError::unsupported("Resize with antialias", "export without it"));
+        }
+        choice(attrs, "keep_aspect_ratio_policy", (), &[("stretch", ())])?;
+        let scales = match attrs.map.get("scales") {
+            Some(Attr::Ints(empty)) if empty.is_empty() => None,
+            _ => attrs.get_floats("scales")?,
+        };
+        let sizes = match attrs.map.get("sizes") {
+            Some(Attr::Floats(empty)) if empty.is_empty() => None,
+            _ => attrs.get_ints("sizes")?,
+        };
+        Ok(Resize {
+            nearest: (!linear).then_some(rounding),
+            coordinates: choice(
+                attrs,
+                "coordinate_transformation_mode",
+                coordinates,
+                COORDINATES,
+            )?,
+            scales: scales.unwrap_or_default(),
+            sizes: sizes.unwrap_or_default(),
+            axes: attrs.get_ints("axes")?,
+        })
+    }
+
+    fn to_attrs(&self) -> Attrs {
+        let scales = (!self.scales.is_empty()).then(|| Attr::Floats(self.scales.clone()));
+        let sizes = (!self.sizes.is_empty()).then(|| ints(self.sizes.iter().copied()));
+        let mode = if self.nearest.is_some() { "nearest" } else { "linear" };
+        Attrs::new()
+            .with("mode", Attr::Str(mode.into()))
+            .with("coordinate_transformation_mode", name_of(COORDINATES, &self.coordinates))
+            .with_some("nearest_mode", self.nearest.map(|mode| name_of(NEAREST, &mode)))
+            .with_some("scales", scales)
+            .with_some("sizes", sizes)
+            .with_some("axes", self.axes.clone().map(ints))
+    }
+
+    fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
+        let x = required(inputs, 0)?;
+        moved(x.dtype, x.shape.clone(), inputs)?;
+        if self.nearest.is_none() {
+            allow(inputs, 0, &[DType::F32, DType::U8, DType::I8], "f32, u8, i8 where linear")?;
+        }
+        let [h, w] = self.scaled(inputs)?;
+        let mut shape = x.shape[..2].to_vec();
+        shape.extend((x.shape.len() == 4).then_some(h.output));
+        shape.push(w.output);
+        moved(x.dtype, shape, inputs)
+    }
+
+    fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
+        let (x, y) = (inputs[0].expect("checked by infer"), &mut outputs[0]);
+        let scaled = self.scaled(&view_specs(inputs)).expect("checked by infer");
+        let channels = x.shape[x.shape.len() - 1];
+        match self.nearest {
+            _ if y.is_empty() => {}
+            Some(mode) => {
+                let moves = self.moves(mode, scaled, x.shape);
+                moves.run(x.dtype.size(), 0, x.bytes, y.bytes, None);
+            }
+            None => {
+                let pixels = 0..y.len() / channels;
+                let linear = self.linear(scaled, channels);
+                linear.pixels(x.data::<f32>(), pixels, y.data_mut(), |x| x, |y| y);
+            }
+        }
+    }
+
+    fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
+        LayoutRule::ChannelsLast
+    }
+
+    fn quantization(&self) -> Quantization {
+        match self.nearest {
+            Some(_) => Quantization::Moves,
+            None => Quantization::Averages,
+        }
+    }
+
+    fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
+        let (x, y) = (compile.input(0)?, *compile.outputs.first()?);
+        let scaled = self.scaled(&operand_specs(compile)).ok()?;
+        if compile.clamp.is_some() || y.is_empty() {
+            return None;
+        }
+        if let Some(mode) = self.nearest {
+            return Some(Box::new(MoveKernel { moves: self.moves(mode, scaled, x.shape), fill: 0 }));
+        }
+        let (channels, width) = (x.shape[x.shape.len() - 1], scaled[1].output);
+        let linear = self.linear(scaled, channels);
+        if x.dtype == DType::F32 && y.dtype == DType::F32 {
+            return compiled("resize_linear_f32", move |inputs, y, pool| {
+                let x = inputs[0].expect("checked by infer").data::<f32>();
+                let run = |pixels, y: &mut [f32]| linear.pixels(x, pixels, y, |x| x, |y| y);
+                over_pixels(pool, y.data_mut(), channels, width, run);
+            });
+        }
+        if !x.is_quantized() || !y.is_quantized() {
+            return None;
+        }
+        let (xq, yq) = (x.quant?.clone(), y.quant?.clone());
+        compiled("resize_linear_u8", move |inputs, y, pool| {
+            let x = inputs[0].expect("checked by infer").data::<u8>();
+            let load = |q: u8| xq.real(q.into());
+            let store = |x: f32| yq.code(x, 0, 255) as u8;
+            let run = |pixels, y: &mut [u8]| linear.pixels(x, pixels, y, load, store);
+            over_pixels(pool, y.data_mut(), channels, width, run);
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::eval::evaluate_plain;
+    use super::*;
+    use crate::QuantParams;
+
+    fn resize(mode: &str, coordinates: &str, rounding: &str, scales: &[f32]) -> Resize {
+        let text = |s: &str| Attr::Str(s.into());
+        let attrs = Attrs::new()
+            .with("mode", text(mode))
+            .with("coordinate_transformation_mode", text(coordinates))
+            .with("nearest_mode", text(rounding))
+            .with("scales", Attr::Floats(scales.to_vec()));
+        let op = Resize::from_attrs(&attrs).unwrap();
+        assert_eq!(Resize::from_attrs(&op.to_attrs()), Ok(op.clone()));
+        op
+    }
+
+    fn picture() -> Tensor {
+        Tensor::from_slice(&[1, 1, 2, 3], &[1f32, 3., 2., 7., 5., 4.])
+    }
+
+    /// Output rows of scale 1.7 and the output of scale 0.5, from onnxruntime. A row is named by
+    /// the columns it shows and by whether it is the second one.
+    #[test]
+    fn nearest_as_onnxruntime_rounds() {
+        let low = [1f32, 1., 3., 2., 2.];
+        for (coordinates, rounding, rows, half) in [
+            ("half_pixel", "round_prefer_floor", [low, low, [7., 7., 5., 4., 4.]], 1.),
+            ("half_pixel", "round_prefer_ceil", [low, low, [7., 7., 5., 4., 4.]], 5.),
+            ("half_pixel", "floor", [[1., 1., 1., 3., 2.]; 3], 1.),
+            (
+                "half_pixel",
+                "ceil",
+                [[1., 3., 3., 2., 2.], [7., 5., 5., 4., 4.], [7., 5., 5., 4., 4.]],
+                5.,
+            ),
+            ("half_pixel_symmetric", "round_prefer_floor", [low, low, [7., 7., 5., 4., 4.]], 3.),
+            (
+                "half_pixel_symmetric",
+                "floor",
+                [[1., 1., 3., 3., 2.], [1., 1., 3., 3., 2.], [7., 7., 5., 5., 4.]],
+                3.,
+            ),
+            ("pytorch_half_pixel", "round_prefer_ceil", [low, low, [7., 7., 5., 4., 4.]], 1.),
+            (
+                "align_corners",
+                "round_prefer_floor",
+                [[1., 1., 3., 3., 2.], [1., 1., 3., 3., 2.], [7., 7., 5., 5., 4.]],
+                1.,
+            ),
+            (
+                "align_corners",
+                "round_prefer_ceil",
+                [[1., 3., 3., 2., 2.], [7., 5., 5., 4., 4.], [7., 5., 5., 4., 4.]],
+                1.,
+            ),
+            (
+                "asymmetric",
+                "round_prefer_floor",
+                [[1., 3., 3., 2., 2.], [7., 5., 5., 4., 4.], [7., 5., 5., 4., 4.]],
+                1.,
+            ),
+            (
+                "asymmetric",
+                "floor",
+                [[1., 1., 3., 3., 2.], [1., 1., 3., 3., 2.], [7., 7., 5., 5., 4.]],
+                1.,
+            ),
+            (
+                "asymmetric",
+                "ceil",
+                [[1., 3., 2., 2., 2.], [7., 5., 4., 4., 4.], [7., 5., 4., 4., 4.]],
+                1.,
+            ),
+            // By hand: (i + 0.5) / 1.7 = 0.29, 0.88, 1.47, 2.06, 2.65; at half the size 1.
+            ("tf_half_pixel_for_nn", "floor", [[1., 1., 3., 2., 2.], [1., 1., 3., 2., 2.], [7., 7., 5., 4., 4.]], 5.),
+        ] {
+            let run = |scale: f32| {
+                let op = resize("nearest", coordinates, rounding, &[1.0, 1.0, scale, scale]);
+                evaluate_plain(&op.into(), &[Some(&picture())]).unwrap().remove(0)
+            };
+            let name = format!("{coordinates} {rounding}");
+            assert_eq!(run(1.7).data::<f32>(), rows.concat(), "{name}");
+            assert_eq!(run(0.5).data::<f32>(), [half], "{name}");
+        }
+    }
+
+    #[test]
+    fn linear_as_onnxruntime_mixes() {
+        let half_pixel = [
+            1.0, 2.0, 2.833333, 2.166667, 2.5, 3.0, 3.333333, 2.666667, 5.5, 5.0, 4.333333,
+            3.666667, 7.0, 6.0, 4.833333, 4.166667,
+        ];
+        for (coordinates, expected, half) in [
+            ("half_pixel", half_pixel, 4.0),
+            ("pytorch_half_pixel", half_pixel, 1.0),
+            (
+                "half_pixel_symmetric",
+                [
+                    1.0, 2.333333, 2.666667, 2.0, 2.5, 3.166667, 3.166667, 2.5, 5.5, 4.833333,
+                    4.166667, 3.5, 7.0, 5.666667, 4.666667, 4.0,
+                ],
+                4.0,
+            ),
+            (
+                "align_corners",
+                [
+                    1.0, 2.333333, 2.666667, 2.0, 3.0, 3.444444, 3.333333, 2.666667, 5.0,
+                    4.555555, 4.0, 3.333333, 7.0, 5.666667, 4.666667, 4.0,
+                ],
+                1.0,
+            ),
+            (
+                "asymmetric",
+                [
+                    1.0, 2.333333, 2.666667, 2.0, 4.0, 4.0, 3.666667, 3.0, 7.0, 5.666667,
+                    4.666667, 4.0, 7.0, 5.666667, 4.666667, 4.0,
+                ],
+                1.0,
+            ),
+        ] {
+            for (scales, expected) in [([2.0, 1.5], &expected[..]), ([0.5, 0.5], &[half])] {
+                let op = resize("linear", coordinates, "floor", &[1.0, 1.0, scales[0], scales[1]]);
+                let y = evaluate_plain(&op.into(), &[Some(&picture())]).unwrap();
+                let y = y[0].data::<f32>();
+                assert_eq!(y.len(), expected.len());
+                let close = y.iter().zip(expected).all(|(a, b): (&f32, &f32)| (a - b).abs() < 2e-6);
+                assert!(close, "{coordinates} {y:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_axes_and_one_dimension() {
+        let op = Resize { scales: vec![], sizes: vec![3, 4], axes: Some(vec![-2, 3]), ..resize("linear", "asymmetric", "floor", &[]) };
+        let y = evaluate_plain(&op.into(), &[Some(&picture())]).unwrap();
+        let expected = [1.0, 2.5, 2.5, 2.0, 5.0, 4.5, 3.833333, 3.333333, 7.0, 5.5, 4.5, 4.0];
+        let y = y[0].data::<f32>();
+        assert!(y.iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 2e-6), "{y:?}");
+        let x = Tensor::from_slice(&[1, 2, 2], &[1u8, 2, 3, 4]);
+        let op = resize("nearest", "asymmetric", "floor", &[1.0, 1.0, 2.0]);
+        let y = evaluate_plain(&op.into(), &[Some(&x)]).unwrap();
+        assert_eq!(y[0].data::<u8>(), [1, 1, 2, 2, 3, 3, 4, 4]);
+    }
+
+    #[test]
+    fn kernels_equal_the_reference() {
+        let (xq, yq) = (QuantParams::per_tensor(0.03, 100), QuantParams::per_tensor(0.03, 100));
+        for (channels, mode, scales) in
+            [(1, "nearest", [2.0, 2.0]), (24, "linear", [2.0, 1.3]), (3, "linear", [0.6, 1.0])]
+        {
+            let op = resize(mode, "half_pixel", "floor", &[1.0, 1.0, scales[0], scales[1]]);
+            let spec = Spec::new(DType::F32, &[2, channels, 7, 9]);
+            let shape = Layout::ChannelsLast.physical(&op.infer(&[Some(spec)]).unwrap()[0].shape);
+            let (x, op) = (noise(&[2, 7, 9, channels]), Op::from(op));
+            assert_kernel_is_run(&op, &[Some((&x, None))], &[], (DType::F32, &shape, None), true);
+            let x = code_noise(DType::U8, &[2, 7, 9, channels]);
+            let out = (DType::U8, shape.as_slice(), Some(&yq));
+            assert_kernel_is_run(&op, &[Some((&x, Some(&xq)))], &[], out, true);
+        }
+    }
+
+    #[test]
+    fn misfits_are_errors() {
+        let spec = |shape: &[usize]| [Some(Spec::new(DType::F32, shape))];
+        let op = |scales: &[f32]| resize("nearest", "asymmetric", "floor", scales);
+        for (scales, shape) in [
+            (vec![1.0, 1.0, 2.0], vec![1, 1, 2, 2]),
+            (vec![1.0, 2.0, 2.0, 2.0], vec![1, 1, 2, 2]),
+            (vec![1.0, 1.0, 0.1, 1.0], vec![1, 1, 2, 2]),
+            (vec![1.0, 1.0, -1.0, 1.0], vec![1, 1, 2, 2]),
+            (vec![1.0, 1.0, f32::INFINITY, 1.0], vec![1, 1, 2, 2]),
+            (vec![1.0, 1.0, 1e30, 1.0], vec![1, 1, 2, 2]),
+            (vec![1.0, 1.0, 1e6, 1e6], vec![1, 1, 2, 2]),
+            (vec![1.0, 1.0, 2.0, 2.0], vec![1, 1, 0, 2]),
+            (vec![1.0, 1.0], vec![1, 1]),
+            (vec![], vec![1, 1, 2, 2]),
+        ] {
+            assert!(op(&scales).infer(&spec(&shape)).is_err(), "{scales:?} {shape:?}");
+        }
+        for (name, value) in [("mode", "cubic"), ("coordinate_transformation_mode", "tf_crop_and_resize")] {
+            assert!(Resize::from_attrs(&Attrs::new().with(name, Attr::Str(value.into()))).is_err());
+        }
+    }
+}
