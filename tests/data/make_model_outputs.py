@@ -1,9 +1,9 @@
 """Writes what onnxruntime computes for whole models, sampled, to one small JSON file.
 
-    pip install numpy onnxruntime
+    pip install numpy onnx onnxruntime
     python tests/data/make_model_outputs.py DIRECTORY...
 
-DIRECTORY holds float .onnx models. The models themselves are not part of the repository; the inputs
+DIRECTORY holds .onnx models. The models themselves are not part of the repository; the inputs
 are a formula that crates/daq-quant/tests/models.rs computes again, element for element:
 
     h = (i + 1) * 2654435761 mod 2^32;  h ^= h >> 15;  h = h * 2246822519 mod 2^32;  h ^= h >> 13
@@ -21,6 +21,7 @@ import pathlib
 import sys
 
 import numpy as np
+import onnx
 import onnxruntime
 
 OUT = pathlib.Path(__file__).parents[2] / "crates/daq-quant/tests/data/model_outputs.json"
@@ -29,7 +30,8 @@ SAMPLES = 200
 RANGES = {
     "face_detection_short_range": (-1, 1), "pretrainedResnet": (0, 255), "squeezenet1.0-dc": (-120, 135), "selfie_segmentation": (0, 1),
     "efficientnet-lite0": (-1, 1), "mobilenet_v1_0.25_128-float-from-qat": (-1, 1), "ppocr_cls_static_48x192": (-1, 1),
-    "ultraface-version-RFB-320_without_postprocessing": (-1, 1),
+    "ultraface-version-RFB-320_without_postprocessing": (-1, 1), "pretrainedResnet_quant-qdq": (0, 255), "efficientnet-lite0-qop-u8s8-pc": (-1, 1),
+    "mobilenet_v1_0.25_128-qdq-from-qat": (-1, 1), "mobilenet_v1_0.5_160-qdq-from-qat": (-1, 1),
 }
 # Where noise would leave every output at 0: block and stripes.
 SHAPES = {"selfie_segmentation": (16, 0), "ppocrv4_det_static_640": (4, 16)}
@@ -72,15 +74,17 @@ def outputs_of(path):
         })
     form = {"low": low, "high": high, "block": block, "stripes": stripes}
     inputs = [{"name": name, "shape": shape} | form for name, shape in shapes.items()]
-    return {"inputs": inputs, "outputs": outputs}
+    # Quantized models round: where floats differ in the last bit, codes differ by a step.
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    quantized = any(n.op_type.startswith(("QuantizeLinear", "QLinear")) for n in nodes)
+    return {"quantized": quantized, "inputs": inputs, "outputs": outputs}
 
 
 def main():
     paths = [p for d in sys.argv[1:] for p in sorted(pathlib.Path(d).glob("*.onnx"))]
     if not paths:
         sys.exit(__doc__)
-    # Quantized models round: their outputs jump where floats differ in the last bit.
-    models = {p.name: outputs_of(p) for p in paths if "qdq" not in p.name}
+    models = {p.name: outputs_of(p) for p in paths}
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(model)}" for name, model in models.items())
     OUT.write_text(f"{{\n{lines}\n}}\n")
     print(f"{len(models)} models, {OUT.stat().st_size} bytes")
