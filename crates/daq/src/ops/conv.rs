@@ -260,6 +260,8 @@ mod tests {
             (vec![1, 3, 2, 2], vec![2, 3, 3, 3]),
             (vec![1, 3, 4], vec![2, 3, 3, 3]),
             (vec![3], vec![3]),
+            (vec![1, 1, 4, 4], vec![1, 1, 0, 3]),
+            (vec![1, 1, usize::MAX, 4], vec![1, 1, 1, 1]),
         ] {
             assert!(op.infer(&[spec(&x), spec(&w)]).is_err(), "{x:?} {w:?}");
         }

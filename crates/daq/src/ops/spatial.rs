@@ -130,7 +130,8 @@ impl Window {
             len if len == n => Ok(list.to_vec()),
             len => Err(OpError::attribute(name, format!("has {len} elements, must have {n}"))),
         };
-        if kernel.len() != rank || (!self.kernel.is_empty() && self.kernel != kernel) {
+        let empty = kernel.contains(&0);
+        if empty || kernel.len() != rank || (!self.kernel.is_empty() && self.kernel != kernel) {
             return Err(shape_error(
                 format!("kernel {kernel:?} does not fit (kernel_shape {:?})", self.kernel),
                 inputs,
