@@ -8,6 +8,8 @@
 //! are vectors over outputs, never over the sum.
 
 use crate::{ConvShape, Isa};
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256, __m512};
 use std::ops::Range;
 
 /// What a [`ConvF32`] is made from.
@@ -56,11 +58,17 @@ pub(crate) struct Entry {
 /// Every float convolution, best first, scalar last.
 static KERNELS: &[Entry] = &[
     #[cfg(target_arch = "x86_64")]
-    crate::depthwise_f32::AVX2,
+    crate::depthwise_f32::depthwise::<__m512>("avx512-depthwise", Isa::Avx512),
     #[cfg(target_arch = "x86_64")]
-    crate::conv_f32_avx2::AVX2_ROWS,
+    crate::conv_f32_vector::rows::<__m512>("avx512-rows", Isa::Avx512),
     #[cfg(target_arch = "x86_64")]
-    crate::conv_f32_avx2::AVX2,
+    crate::conv_f32_vector::dense::<__m512>("avx512", Isa::Avx512),
+    #[cfg(target_arch = "x86_64")]
+    crate::depthwise_f32::depthwise::<__m256>("avx2-depthwise", Isa::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    crate::conv_f32_vector::rows::<__m256>("avx2-rows", Isa::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    crate::conv_f32_vector::dense::<__m256>("avx2", Isa::Avx2),
     Entry { name: "scalar", isa: Isa::Scalar, fits: |_| true, pack: Scalar::pack },
 ];
 
@@ -291,7 +299,7 @@ impl PackedConv for Scalar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_util::{Random, random_shape, same_bits};
+    use crate::test_util::{Random, isas, random_shape, same_bits};
 
     const NONE: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
 
@@ -481,12 +489,13 @@ mod tests {
         let gemm = ConvShape::gemm(1, 1, 1);
         let depthwise = ConvShape { in_c: 8, out_c: 8, groups: 8, ..gemm };
         let first = ConvShape { in_c: 3, kernel_w: 3, ..gemm };
-        for (shape, best) in [(gemm, "avx2"), (depthwise, "avx2-depthwise"), (first, "avx2-rows")] {
+        for (shape, form) in [(gemm, ""), (depthwise, "-depthwise"), (first, "-rows")] {
             let weights = vec![0.0; shape.weight_len()];
             let params = ConvF32Params { shape, weights: &weights, bias: &[], clamp: NONE };
-            assert_eq!(ConvF32::new(&params, Isa::Scalar).kernel_name(), "scalar");
-            if Isa::Avx2.is_supported() {
-                assert_eq!(ConvF32::new(&params, Isa::Avx2).kernel_name(), best);
+            for isa in isas() {
+                let form = if isa == Isa::Scalar { "" } else { form };
+                let best = format!("{}{form}", isa.name());
+                assert_eq!(ConvF32::new(&params, isa).kernel_name(), best);
             }
         }
     }

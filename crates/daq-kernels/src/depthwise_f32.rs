@@ -1,23 +1,20 @@
-//! Float depthwise convolution with AVX2: vectors over the channels.
+//! Float depthwise convolution: vectors over the channels.
 //!
 //! There is no sum over channels, so a lane is a channel. A tile is up to 4 neighbouring pixels of
-//! an output row by 16 channels. For the common kernels an input column is loaded once for all the
+//! an output row by two vectors of channels. For the common kernels an input column is loaded once for all the
 //! pixels that it touches; going through the columns in order visits each pixel's taps in order.
 
 use crate::conv_f32::{ConvF32Params, Entry, PackedConv, PixelWalk};
-use crate::tile_f32::{LANES, lane_mask};
+use crate::vector_f32::{Vector, Work};
 use crate::{ConvShape, Isa};
-use std::arch::x86_64::*;
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// For every depthwise geometry.
-pub(crate) const AVX2: Entry = Entry {
-    name: "avx2-depthwise",
-    isa: Isa::Avx2,
-    fits: ConvShape::is_depthwise,
-    pack: Depthwise::pack,
-};
+pub(crate) const fn depthwise<V: Vector>(name: &'static str, isa: Isa) -> Entry {
+    Entry { name, isa, fits: ConvShape::is_depthwise, pack: Depthwise::<V>::pack }
+}
 
 /// Pixels in a tile at most.
 const PIXELS: usize = 4;
@@ -27,7 +24,7 @@ const COLUMNS: usize = (PIXELS - 1) * 2 + 5;
 /// Pointers to the channels of the input pixels that one kernel row of a tile reads.
 type Columns = [*const f32; COLUMNS];
 
-struct Depthwise {
+struct Depthwise<V> {
     shape: ConvShape,
     clamp: (f32, f32),
     /// What padded taps read: a zero for each channel.
@@ -37,6 +34,7 @@ struct Depthwise {
     /// Width and stride of the kernel where tiles are compiled for them. `(1, 1)` does for all
     /// others: every tap is then a kernel row by itself, and its columns are those that it reads.
     tile: (usize, usize),
+    vector: PhantomData<V>,
 }
 
 thread_local! {
@@ -44,7 +42,7 @@ thread_local! {
     static ROWS: RefCell<Vec<Columns>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Depthwise {
+impl<V: Vector> Depthwise<V> {
     fn pack(params: &ConvF32Params) -> Box<dyn PackedConv> {
         let shape = params.shape;
         let mut packed: Vec<f32> = (0..shape.out_c).map(|c| params.bias_of(c)).collect();
@@ -56,7 +54,8 @@ impl Depthwise {
             _ => (1, 1),
         };
         let zeros = vec![0.0; shape.in_c];
-        Box::new(Depthwise { shape, clamp: params.clamp, zeros, packed, tile })
+        let clamp = params.clamp;
+        Box::new(Depthwise::<V> { shape, clamp, zeros, packed, tile, vector: PhantomData })
     }
 
     /// Finds the input columns of `width` pixels from `at` on.
@@ -107,9 +106,8 @@ impl Depthwise {
     /// A tile of `width` pixels, from 1 to `PIXELS`.
     ///
     /// # Safety
-    /// AVX2 and FMA are there; `rows` are those that `find_columns` found for so many pixels;
+    /// The CPU has the vectors; `rows` are those that `find_columns` found for so many pixels;
     /// `output` has room for them.
-    #[target_feature(enable = "avx2,fma")]
     unsafe fn run_tile(&self, rows: &[Columns], width: usize, output: *mut f32) {
         // SAFETY: the widths and strides are those of `find_columns`.
         unsafe {
@@ -125,7 +123,6 @@ impl Depthwise {
 
     /// # Safety
     /// As [`run_tile`](Self::run_tile), with `K, S` the pair in `self.tile`.
-    #[target_feature(enable = "avx2,fma")]
     unsafe fn run_width<const K: usize, const S: usize>(
         &self,
         rows: &[Columns],
@@ -135,75 +132,69 @@ impl Depthwise {
         // SAFETY: the caller's promise.
         unsafe {
             match width {
-                1 => self.channels::<K, S, 1>(rows, output),
-                2 => self.channels::<K, S, 2>(rows, output),
-                3 => self.channels::<K, S, 3>(rows, output),
-                _ => self.channels::<K, S, 4>(rows, output),
+                1 => V::run(Tile::<V, K, S, 1>(self, rows, output)),
+                2 => V::run(Tile::<V, K, S, 2>(self, rows, output)),
+                3 => V::run(Tile::<V, K, S, 3>(self, rows, output)),
+                _ => V::run(Tile::<V, K, S, 4>(self, rows, output)),
             }
         }
     }
+}
 
-    /// # Safety
-    /// As [`run_width`](Self::run_width), with `width = P`.
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn channels<const K: usize, const S: usize, const P: usize>(
-        &self,
-        rows: &[Columns],
-        output: *mut f32,
-    ) {
-        let channels = self.shape.out_c;
+/// A tile of `P` pixels; it may be run where [`Depthwise::run_width`] may, with `width = P`.
+struct Tile<'a, V, const K: usize, const S: usize, const P: usize>(
+    &'a Depthwise<V>,
+    &'a [Columns],
+    *mut f32,
+);
+
+impl<V: Vector, const K: usize, const S: usize, const P: usize> Work for Tile<'_, V, K, S, P> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let channels = self.0.shape.out_c;
         let mut c = 0;
         // SAFETY: the vectors from `c` on end within `channels`, the last one by its mask.
         unsafe {
-            while c + 2 * LANES <= channels {
-                self.vectors::<K, S, P, 2, false>(rows, c, output);
-                c += 2 * LANES;
+            while c + 2 * V::LANES <= channels {
+                self.vectors::<2, false>(c);
+                c += 2 * V::LANES;
             }
-            if c + LANES <= channels {
-                self.vectors::<K, S, P, 1, false>(rows, c, output);
-                c += LANES;
+            if c + V::LANES <= channels {
+                self.vectors::<1, false>(c);
+                c += V::LANES;
             }
             if c < channels {
-                self.vectors::<K, S, P, 1, true>(rows, c, output);
+                self.vectors::<1, true>(c);
             }
         }
     }
+}
 
-    /// `P` pixels by `V` vectors of channels, from channel `c` on.
+impl<V: Vector, const K: usize, const S: usize, const P: usize> Tile<'_, V, K, S, P> {
+    /// `N` vectors of channels, from channel `c` on.
     ///
     /// # Safety
-    /// As [`channels`](Self::channels), and `c + V * 8` channels exist; with `TAIL`, where `V` is
-    /// 1, at least one but fewer than 8 from `c` on.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn vectors<
-        const K: usize,
-        const S: usize,
-        const P: usize,
-        const V: usize,
-        const TAIL: bool,
-    >(
-        &self,
-        rows: &[Columns],
-        c: usize,
-        output: *mut f32,
-    ) {
-        let channels = self.shape.out_c;
-        let mask = lane_mask(if TAIL { channels - c } else { LANES });
+    /// As for `run`, and `c + N * LANES` channels exist; with `TAIL`, where `N` is 1, at least one
+    /// but fewer than `LANES` from `c` on.
+    #[inline(always)]
+    unsafe fn vectors<const N: usize, const TAIL: bool>(&self, c: usize) {
+        let &Tile(conv, rows, output) = self;
+        let channels = conv.shape.out_c;
+        let left = channels - c;
         // SAFETY: every pointer of `rows`, every row of `packed` and every pixel of the output is
         // good for `channels` floats, and the caller keeps `c` and the lanes within them. There are
         // `1 + rows.len() * K` rows in `packed`.
         unsafe {
-            let load = |from: *const f32| -> [__m256; V] {
+            let load = |from: *const f32| -> [V; N] {
                 std::array::from_fn(|v| match TAIL {
-                    true => _mm256_maskload_ps(from.add(c), mask),
-                    false => _mm256_loadu_ps(from.add(c + v * LANES)),
+                    true => V::load_part(from.add(c), left),
+                    false => V::load(from.add(c + v * V::LANES)),
                 })
             };
-            let mut packed = self.packed.as_ptr();
+            let mut packed = conv.packed.as_ptr();
             let mut acc = [load(packed); P];
             for columns in rows {
-                let weights: [[__m256; V]; K] = std::array::from_fn(|_| {
+                let weights: [[V; N]; K] = std::array::from_fn(|_| {
                     packed = packed.add(channels);
                     load(packed)
                 });
@@ -213,23 +204,21 @@ impl Depthwise {
                         // The kernel column that meets input column `j` at pixel `i`.
                         let kx = j.wrapping_sub(i * S);
                         if kx < K {
-                            for v in 0..V {
-                                acc[v] = _mm256_fmadd_ps(values[v], weights[kx][v], acc[v]);
+                            for v in 0..N {
+                                acc[v] = values[v].fma(weights[kx][v], acc[v]);
                             }
                         }
                     }
                 }
             }
-            let low = _mm256_set1_ps(self.clamp.0);
-            let high = _mm256_set1_ps(self.clamp.1);
+            let (low, high) = (V::splat(conv.clamp.0), V::splat(conv.clamp.1));
             for (i, acc) in acc.into_iter().enumerate() {
                 for (v, acc) in acc.into_iter().enumerate() {
-                    // The order of operands lets a NaN through.
-                    let value = _mm256_min_ps(high, _mm256_max_ps(low, acc));
-                    let output = output.add(i * channels + c + v * LANES);
+                    let value = acc.clamp(low, high);
+                    let output = output.add(i * channels + c + v * V::LANES);
                     match TAIL {
-                        true => _mm256_maskstore_ps(output, mask, value),
-                        false => _mm256_storeu_ps(output, value),
+                        true => value.store_part(output, left),
+                        false => value.store(output),
                     }
                 }
             }
@@ -237,7 +226,7 @@ impl Depthwise {
     }
 }
 
-impl PackedConv for Depthwise {
+impl<V: Vector> PackedConv for Depthwise<V> {
     fn run(&self, input: &[f32], pixels: Range<usize>, output: &mut [f32]) {
         let shape = &self.shape;
         if output.is_empty() {
@@ -253,7 +242,7 @@ impl PackedConv for Depthwise {
                 self.find_columns(input, at, width, rows);
                 let (tile, rest) = output.split_at_mut(width * shape.out_c);
                 output = rest;
-                // SAFETY: the list promises `pack` AVX2 and FMA; `tile` holds `width` pixels.
+                // SAFETY: the list promises `pack` the vectors; `tile` holds `width` pixels.
                 unsafe { self.run_tile(rows, width, tile.as_mut_ptr()) };
                 at.x += width - 1;
                 at.step(shape);

@@ -10,21 +10,24 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2 and FMA.
     Avx2,
+    /// x86-64 with AVX-512 F, BW, VL and DQ, beside AVX2 and FMA.
+    Avx512,
 }
 
 impl Isa {
     /// Every instruction set, least capable first.
-    pub const ALL: &'static [Isa] = &[Isa::Scalar, Isa::Avx2];
+    pub const ALL: &'static [Isa] = &[Isa::Scalar, Isa::Avx2, Isa::Avx512];
 
     /// The name that `DAQ_ISA` takes.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
         }
     }
 
-    /// Whether this CPU has it.
+    /// Whether this CPU has it, and with it all less capable ones.
     pub fn is_supported(self) -> bool {
         match self {
             Isa::Scalar => true,
@@ -33,8 +36,16 @@ impl Isa {
                 std::arch::is_x86_feature_detected!("avx2")
                     && std::arch::is_x86_feature_detected!("fma")
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                Isa::Avx2.is_supported()
+                    && std::arch::is_x86_feature_detected!("avx512f")
+                    && std::arch::is_x86_feature_detected!("avx512bw")
+                    && std::arch::is_x86_feature_detected!("avx512vl")
+                    && std::arch::is_x86_feature_detected!("avx512dq")
+            }
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 => false,
+            Isa::Avx2 | Isa::Avx512 => false,
         }
     }
 
@@ -42,13 +53,40 @@ impl Isa {
     /// `DAQ_ISA` names it. A name that is unknown or not supported here is ignored.
     pub fn best() -> Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| {
-            let supported = || Isa::ALL.iter().rev().copied().filter(|isa| isa.is_supported());
-            std::env::var("DAQ_ISA")
-                .ok()
-                .and_then(|name| supported().find(|isa| isa.name() == name))
-                .or_else(|| supported().next())
-                .unwrap_or(Isa::Scalar)
-        })
+        *BEST.get_or_init(|| Isa::choose(std::env::var("DAQ_ISA").ok().as_deref()))
+    }
+
+    fn choose(wanted: Option<&str>) -> Isa {
+        let supported = || Isa::ALL.iter().rev().copied().filter(|isa| isa.is_supported());
+        wanted
+            .and_then(|name| supported().find(|isa| isa.name() == name))
+            .or_else(|| supported().next())
+            .unwrap_or(Isa::Scalar)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_forces_and_an_unknown_one_is_ignored() {
+        let best = Isa::choose(None);
+        assert!(best.is_supported());
+        for wanted in [Some("avx1024"), Some(""), Some("AVX2")] {
+            assert_eq!(Isa::choose(wanted), best);
+        }
+        for &isa in Isa::ALL {
+            let expected = if isa.is_supported() { isa } else { best };
+            assert_eq!(Isa::choose(Some(isa.name())), expected);
+        }
+    }
+
+    #[test]
+    fn ordered_and_each_includes_the_lower_ones() {
+        assert!(Isa::ALL.is_sorted());
+        // Kernels of a lower instruction set run where a higher one was asked for.
+        let supported: Vec<bool> = Isa::ALL.iter().map(|isa| isa.is_supported()).collect();
+        assert!(supported.is_sorted_by(|lower, higher| lower >= higher), "{supported:?}");
     }
 }

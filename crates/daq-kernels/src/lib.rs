@@ -7,7 +7,7 @@
 pub mod add_u8;
 mod conv_f32;
 #[cfg(target_arch = "x86_64")]
-mod conv_f32_avx2;
+mod conv_f32_vector;
 mod conv_shape;
 pub mod conv_u8;
 #[cfg(target_arch = "x86_64")]
@@ -39,6 +39,8 @@ mod requantize;
 mod test_util;
 #[cfg(target_arch = "x86_64")]
 mod tile_f32;
+#[cfg(target_arch = "x86_64")]
+mod vector_f32;
 mod window;
 
 pub use add_u8::{AddU8, BinaryU8Params};

@@ -4,6 +4,8 @@
 //! `0.0` and takes `fma(a, b, acc)` for each `k` in order.
 
 use crate::Isa;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256, __m512};
 
 /// `output[m, n] = a[m, k] * b[k, n]`, all row by row. Callers split the rows of `a` over threads.
 ///
@@ -26,8 +28,10 @@ pub fn matmul_f32(
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if isa >= Isa::Avx2 && Isa::Avx2.is_supported() {
-        return avx2::matmul(k, n, a, b, output);
+    if isa >= Isa::Avx512 && Isa::Avx512.is_supported() {
+        return vector::matmul::<__m512>(k, n, a, b, output);
+    } else if isa >= Isa::Avx2 && Isa::Avx2.is_supported() {
+        return vector::matmul::<__m256>(k, n, a, b, output);
     }
     let _ = isa;
     for (row, output) in output.chunks_exact_mut(n).enumerate() {
@@ -41,8 +45,9 @@ pub fn matmul_f32(
 }
 
 #[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use crate::tile_f32::{LANES, Panel, panels};
+mod vector {
+    use crate::tile_f32::{Panel, panels};
+    use crate::vector_f32::Vector;
     use std::cell::RefCell;
 
     #[derive(Default)]
@@ -55,14 +60,14 @@ mod avx2 {
         static SCRATCH: RefCell<Scratch> = RefCell::default();
     }
 
-    /// Lengths are checked and nothing of the output is empty; AVX2 and FMA are there.
-    pub(super) fn matmul(k: usize, n: usize, a: &[f32], b: &[f32], output: &mut [f32]) {
+    /// Lengths are checked and nothing of the output is empty; the CPU has the vectors.
+    pub(super) fn matmul<V: Vector>(k: usize, n: usize, a: &[f32], b: &[f32], output: &mut [f32]) {
         let m = output.len() / n;
         SCRATCH.with_borrow_mut(|Scratch { rows, panel }| {
             rows.clear();
             rows.extend((0..m).map(|row| a[row * k..].as_ptr()));
-            for (start, vectors) in panels(n, m) {
-                let width = vectors * LANES;
+            for (start, vectors) in panels::<V>(n, m) {
+                let width = vectors * V::LANES;
                 let columns = width.min(n - start);
                 panel.clear();
                 panel.resize(width * (1 + k), 0.0);
@@ -84,7 +89,7 @@ mod avx2 {
                 };
                 // SAFETY: the caller checked the CPU. `rows` holds `m` pointers to `k` floats
                 // each; `panel` was sized above; `start + columns <= n` in each of `m` rows.
-                unsafe { product.run(m) };
+                unsafe { product.run::<V>(m) };
             }
         });
     }

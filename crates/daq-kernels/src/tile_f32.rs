@@ -1,14 +1,14 @@
-//! The float matrix product with AVX2 that convolutions and matrix products are made of.
+//! The float matrix product that convolutions and matrix products with vectors are made of.
 //!
-//! A tile keeps its accumulators in registers: 6 rows by 16 columns or 3 by 24. Where the sum is
+//! A tile keeps its accumulators in registers: with AVX2 6 rows by 16 columns or 3 by 24, with
+//! AVX-512 14 by 32 or 9 by 48. Where the sum is
 //! long, all rows take a part of it before the next part begins, so that the weights of a part stay
 //! in the second cache beside those fetched for the next; in between, the accumulators wait in the
 //! output. Storing a float does not change it, so neither does this the result.
 
-use std::arch::x86_64::*;
-
-/// The floats of a vector.
-pub(crate) const LANES: usize = 8;
+use crate::vector_f32::{Vector, Work};
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use std::marker::PhantomData;
 
 /// The floats of a cache line.
 const LINE: usize = 16;
@@ -19,11 +19,13 @@ const WIDE: usize = 8;
 /// Inputs that a tile takes in at most before the next tile's turn: 64 KiB of weights.
 const PART: usize = 1024;
 
-/// The panels of `columns` columns as `(first column, vectors)`: 16 wide, but 24 for the last three
-/// vectors and 8 where there is just one. A matrix of a single row has panels 64 wide as long as
-/// they last, since its tiles need other columns to have enough sums to work on at a time.
-pub(crate) fn panels(columns: usize, rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    let vectors = columns.div_ceil(LANES);
+/// The panels of `columns` columns as `(first column, vectors)`: two vectors wide, but three for the last
+/// three and one where there is just one. A matrix of a single row has `WIDE` ones as long as they last, since its tiles need other columns to have enough sums to work on at a time.
+pub(crate) fn panels<V: Vector>(
+    columns: usize,
+    rows: usize,
+) -> impl Iterator<Item = (usize, usize)> {
+    let vectors = columns.div_ceil(V::LANES);
     let mut at = 0;
     std::iter::from_fn(move || {
         let width = match vectors - at {
@@ -33,7 +35,7 @@ pub(crate) fn panels(columns: usize, rows: usize) -> impl Iterator<Item = (usize
             _ => 2,
         };
         at += width;
-        Some(((at - width) * LANES, width))
+        Some(((at - width) * V::LANES, width))
     })
 }
 
@@ -48,7 +50,7 @@ pub(crate) struct Panel {
     pub(crate) offset: usize,
     /// How many inputs each tap has.
     pub(crate) depth: usize,
-    /// `[1 + tap_count * depth, 8 * vectors]`: what the sums begin as, then the weights.
+    /// `[1 + tap_count * depth, LANES * vectors]`: what the sums begin as, then the weights.
     pub(crate) packed: *const f32,
     pub(crate) vectors: usize,
     pub(crate) output: *mut f32,
@@ -63,13 +65,12 @@ impl Panel {
     /// Computes `count` rows.
     ///
     /// # Safety
-    /// AVX2 and FMA are there; `taps` has `tap_count` rows of `tap_stride >= count` pointers, each
+    /// The CPU has the vectors; `taps` has `tap_count` rows of `tap_stride >= count` pointers, each
     /// good for `offset + depth` floats; `packed` is as long as it says; `vectors` is 1, 2, 3 or
     /// `WIDE` and what `columns` need, no more; `columns` floats may be read and written at `output` and at
     /// each of the `count - 1` following steps of `stride`.
-    #[target_feature(enable = "avx2,fma")]
-    pub(crate) unsafe fn run(&self, count: usize) {
-        let width = self.vectors * LANES;
+    pub(crate) unsafe fn run<V: Vector>(&self, count: usize) {
+        let width = self.vectors * V::LANES;
         // Parts are some taps or a piece of one tap. Even an empty sum has one part.
         let tap_parts = self.tap_count.div_ceil((PART / self.depth.max(1)).max(1)).max(1);
         let depth_parts = self.depth.div_ceil(PART).max(1);
@@ -101,10 +102,10 @@ impl Panel {
                         clamp: if last { self.clamp } else { (f32::NEG_INFINITY, f32::INFINITY) },
                     };
                     match self.vectors {
-                        1 => part.run::<1>(count),
-                        2 => part.run::<2>(count),
-                        3 => part.run::<3>(count),
-                        _ => part.run_wide(count),
+                        1 => part.run::<V, 1>(count),
+                        2 => part.run::<V, 2>(count),
+                        3 => part.run::<V, 3>(count),
+                        _ => part.run_wide::<V>(count),
                     }
                 }
             }
@@ -137,28 +138,33 @@ impl Part {
     /// Computes `count` rows of `N` vectors with tiles of nearly equal height.
     ///
     /// # Safety
-    /// As [`Panel::run`], where `start` is good for `8 * N` floats and `weights` for `tap_count *
+    /// As [`Panel::run`], where `start` is good for `LANES * N` floats and `weights` for `tap_count *
     /// depth` times as many.
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn run<const N: usize>(mut self, count: usize) {
-        // 4 by 24 would need all 16 registers and one more.
-        let most = if N == 3 { 3 } else { 6 };
-        let tiles = count.div_ceil(most);
+    unsafe fn run<V: Vector, const N: usize>(mut self, count: usize) {
+        let tiles = count.div_ceil(V::ROWS[N - 1]);
         let steps = self.tap_count * self.depth;
-        self.next = self.weights.wrapping_add(steps * N * LANES);
+        self.next = self.weights.wrapping_add(steps * N * V::LANES);
         // So that all tiles together fetch as many lines as there are weights.
-        self.pace = (tiles * LINE / (N * LANES)).max(8);
+        self.pace = (tiles * LINE / (N * V::LANES)).max(8);
         for tile in 0..tiles {
             let height = (count + tile) / tiles;
             // SAFETY: the heights add up to `count`; the rest is the caller's promise.
             unsafe {
                 match height {
-                    1 => self.tile::<1, N>(),
-                    2 => self.tile::<2, N>(),
-                    3 => self.tile::<3, N>(),
-                    4 => self.tile::<4, N>(),
-                    5 => self.tile::<5, N>(),
-                    _ => self.tile::<6, N>(),
+                    1 => self.tile::<V, 1, N>(),
+                    2 => self.tile::<V, 2, N>(),
+                    3 => self.tile::<V, 3, N>(),
+                    4 => self.tile::<V, 4, N>(),
+                    5 => self.tile::<V, 5, N>(),
+                    6 => self.tile::<V, 6, N>(),
+                    7 => self.tile::<V, 7, N>(),
+                    8 => self.tile::<V, 8, N>(),
+                    9 => self.tile::<V, 9, N>(),
+                    10 => self.tile::<V, 10, N>(),
+                    11 => self.tile::<V, 11, N>(),
+                    12 => self.tile::<V, 12, N>(),
+                    13 => self.tile::<V, 13, N>(),
+                    _ => self.tile::<V, 14, N>(),
                 }
                 self.taps = self.taps.add(height);
                 self.output = self.output.add(height * self.stride);
@@ -171,90 +177,92 @@ impl Part {
     ///
     /// # Safety
     /// As [`run`](Self::run).
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn run_wide(mut self, count: usize) {
+    unsafe fn run_wide<V: Vector>(mut self, count: usize) {
         for _ in 0..count {
             // SAFETY: the caller's promise.
             unsafe {
-                self.tile::<1, WIDE>();
+                self.tile::<V, 1, WIDE>();
                 self.taps = self.taps.add(1);
                 self.output = self.output.add(self.stride);
             }
         }
     }
 
-    /// One tile of `M` rows by `8 * N` columns.
+    /// One tile of `M` rows by `N` vectors.
     ///
     /// # Safety
     /// As [`run`](Self::run), with `count = M`.
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile<const M: usize, const N: usize>(&self) {
-        // SAFETY: all pointers stay within what the caller promised: the weights advance by `8 * N`
-        // floats `tap_count * depth` times, an input by `depth` from `offset` on, and of an
+    unsafe fn tile<V: Vector, const M: usize, const N: usize>(&self) {
+        // More rows than the registers hold are never asked for, and not compiled.
+        if N == WIDE || M <= V::ROWS[N - 1] {
+            // SAFETY: the caller's promise.
+            unsafe { V::run(Tile::<V, M, N>(self, PhantomData)) }
+        }
+    }
+}
+
+/// A tile of `M` rows by `N` vectors; it may be run where [`Part::run`] may, with `count = M`.
+struct Tile<'a, V, const M: usize, const N: usize>(&'a Part, PhantomData<V>);
+
+impl<V: Vector, const M: usize, const N: usize> Work for Tile<'_, V, M, N> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let part = self.0;
+        // SAFETY: all pointers stay within what the caller promised: the weights advance by `N`
+        // vectors `tap_count * depth` times, an input by `depth` from `offset` on, and of an
         // output's last vector only the lanes that exist are touched.
         unsafe {
-            let mut acc: [[__m256; N]; M] = std::array::from_fn(|i| {
-                std::array::from_fn(|j| match self.start {
-                    Some(start) => _mm256_loadu_ps(start.add(j * LANES)),
+            let mut acc: [[V; N]; M] = std::array::from_fn(|i| {
+                std::array::from_fn(|j| match part.start {
+                    Some(start) => V::load(start.add(j * V::LANES)),
                     None => {
-                        let output = self.output.add(i * self.stride + j * LANES);
-                        let left = self.columns - j * LANES;
-                        if left >= LANES {
-                            _mm256_loadu_ps(output)
-                        } else {
-                            _mm256_maskload_ps(output, lane_mask(left))
-                        }
+                        let output = part.output.add(i * part.stride + j * V::LANES);
+                        let left = part.columns - j * V::LANES;
+                        if left >= V::LANES { V::load(output) } else { V::load_part(output, left) }
                     }
                 })
             });
-            let mut weights = self.weights;
-            let mut next = self.next;
-            let mut taps = self.taps;
-            for _ in 0..self.tap_count {
+            let mut weights = part.weights;
+            let mut next = part.next;
+            let mut taps = part.taps;
+            for _ in 0..part.tap_count {
                 let inputs: [*const f32; M] =
-                    std::array::from_fn(|i| (*taps.add(i)).add(self.offset));
-                taps = taps.add(self.tap_stride);
+                    std::array::from_fn(|i| (*taps.add(i)).add(part.offset));
+                taps = taps.add(part.tap_stride);
                 let mut k = 0;
-                while k < self.depth {
+                while k < part.depth {
                     _mm_prefetch::<_MM_HINT_T1>(next.cast());
                     next = next.wrapping_add(LINE);
-                    let end = self.depth.min(k.saturating_add(self.pace));
+                    let end = part.depth.min(k.saturating_add(part.pace));
                     while k < end {
-                        let row: [__m256; N] =
-                            std::array::from_fn(|j| _mm256_loadu_ps(weights.add(j * LANES)));
-                        weights = weights.add(N * LANES);
+                        let row: [V; N] =
+                            std::array::from_fn(|j| V::load(weights.add(j * V::LANES)));
+                        weights = weights.add(N * V::LANES);
                         for i in 0..M {
-                            let value = _mm256_broadcast_ss(&*inputs[i].add(k));
+                            let value = V::splat(*inputs[i].add(k));
                             for j in 0..N {
-                                acc[i][j] = _mm256_fmadd_ps(value, row[j], acc[i][j]);
+                                acc[i][j] = value.fma(row[j], acc[i][j]);
                             }
                         }
                         k += 1;
                     }
                 }
             }
-            let low = _mm256_set1_ps(self.clamp.0);
-            let high = _mm256_set1_ps(self.clamp.1);
+            let low = V::splat(part.clamp.0);
+            let high = V::splat(part.clamp.1);
             for (i, acc) in acc.into_iter().enumerate() {
-                let output = self.output.add(i * self.stride);
+                let output = part.output.add(i * part.stride);
                 for (j, acc) in acc.into_iter().enumerate() {
-                    // The order of operands lets a NaN through.
-                    let value = _mm256_min_ps(high, _mm256_max_ps(low, acc));
-                    let left = self.columns - j * LANES;
-                    if left >= LANES {
-                        _mm256_storeu_ps(output.add(j * LANES), value);
+                    let value = acc.clamp(low, high);
+                    let left = part.columns - j * V::LANES;
+                    let output = output.add(j * V::LANES);
+                    if left >= V::LANES {
+                        value.store(output);
                     } else {
-                        _mm256_maskstore_ps(output.add(j * LANES), lane_mask(left), value);
+                        value.store_part(output, left);
                     }
                 }
             }
         }
     }
-}
-
-/// A mask of the first `lanes` lanes.
-#[target_feature(enable = "avx2")]
-pub(crate) fn lane_mask(lanes: usize) -> __m256i {
-    let index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), index)
 }

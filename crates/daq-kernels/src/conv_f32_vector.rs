@@ -1,34 +1,37 @@
-//! Float convolution with AVX2: pixels by panels of output channels, without an im2col copy.
+//! Float convolution with vectors: pixels by panels of output channels, without an im2col copy.
 //!
 //! The inputs of a pixel are read where they lie, through one pointer a tap (to a row of zeros in
 //! the padding). A block of pixels small enough for the cache goes through all panels before the
 //! next block.
 
 use crate::conv_f32::{ConvF32Params, Entry, PackedConv, PixelWalk};
-use crate::tile_f32::{LANES, Panel, panels};
+use crate::tile_f32::{Panel, panels};
+use crate::vector_f32::Vector;
 use crate::{ConvShape, Isa};
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
-
-/// For any geometry.
-pub(crate) const AVX2: Entry =
-    Entry { name: "avx2", isa: Isa::Avx2, fits: |_| true, pack: |p| Conv::pack(p, false) };
 
 /// For few input channels: a whole kernel row is one tap, since its columns lie side by side in
 /// the input. Only where such a row reaches into the padding is it copied.
-pub(crate) const AVX2_ROWS: Entry = Entry {
-    name: "avx2-rows",
-    isa: Isa::Avx2,
-    fits: |s| s.groups == 1 && s.dilation_w == 1 && s.kernel_w > 1 && (1..16).contains(&s.in_c),
-    pack: |p| Conv::pack(p, true),
-};
+pub(crate) const fn rows<V: Vector>(name: &'static str, isa: Isa) -> Entry {
+    let fits = |s: &ConvShape| {
+        s.groups == 1 && s.dilation_w == 1 && s.kernel_w > 1 && (1..16).contains(&s.in_c)
+    };
+    Entry { name, isa, fits, pack: |p| Conv::<V>::pack(p, true) }
+}
+
+/// For any geometry.
+pub(crate) const fn dense<V: Vector>(name: &'static str, isa: Isa) -> Entry {
+    Entry { name, isa, fits: |_| true, pack: |p| Conv::<V>::pack(p, false) }
+}
 
 /// Bytes of input that a block of pixels should not exceed.
 const BLOCK_BYTES: usize = 256 << 10;
 /// Pixels in a block at most.
 const BLOCK_PIXELS: usize = 192;
 
-struct Conv {
+struct Conv<V> {
     shape: ConvShape,
     clamp: (f32, f32),
     /// Whether a tap is a kernel row.
@@ -39,6 +42,7 @@ struct Conv {
     packed: Vec<f32>,
     /// About how many pixels a block has.
     block: usize,
+    vector: PhantomData<V>,
 }
 
 /// Kept by each thread so that a run allocates nothing once warm.
@@ -54,14 +58,14 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-impl Conv {
+impl<V: Vector> Conv<V> {
     fn pack(params: &ConvF32Params, rows: bool) -> Box<dyn PackedConv> {
         let shape = params.shape;
         let (group_in, group_out) = (shape.group_in(), shape.group_out());
         let mut packed = Vec::new();
         for first in (0..shape.groups).map(|group| group * group_out) {
-            for (start, vectors) in panels(group_out, shape.pixels()) {
-                let channels = start..start + vectors * LANES;
+            for (start, vectors) in panels::<V>(group_out, shape.pixels()) {
+                let channels = start..start + vectors * V::LANES;
                 let of = |oc: usize, value: &dyn Fn(usize) -> f32| {
                     if oc < group_out { value(first + oc) } else { 0.0 }
                 };
@@ -77,7 +81,15 @@ impl Conv {
         let zeros = vec![0.0; shape.in_c * if rows { shape.kernel_w } else { 1 }];
         let bytes = 4 * shape.in_c.max(1) * shape.stride_h * shape.stride_w;
         let block = (BLOCK_BYTES / bytes.max(1)).clamp(12, BLOCK_PIXELS);
-        Box::new(Conv { shape, clamp: params.clamp, rows, zeros, packed, block })
+        Box::new(Conv::<V> {
+            shape,
+            clamp: params.clamp,
+            rows,
+            zeros,
+            packed,
+            block,
+            vector: PhantomData,
+        })
     }
 
     /// How many taps, and how many inputs of a group each has.
@@ -148,8 +160,8 @@ impl Conv {
         let (group_in, group_out) = (shape.group_in(), shape.group_out());
         let mut packed = &self.packed[..];
         for group in 0..shape.groups {
-            for (start, vectors) in panels(group_out, shape.pixels()) {
-                let width = vectors * LANES;
+            for (start, vectors) in panels::<V>(group_out, shape.pixels()) {
+                let width = vectors * V::LANES;
                 let (panel, rest) = packed.split_at(width * (1 + tap_count * depth));
                 packed = rest;
                 let column = group * group_out + start;
@@ -166,18 +178,18 @@ impl Conv {
                     columns: width.min(group_out - start),
                     clamp: self.clamp,
                 };
-                // SAFETY: the CPU has AVX2 and FMA, as the list promises `pack`. `taps` holds
+                // SAFETY: the CPU has the vectors, as the list promises `pack`. `taps` holds
                 // `tap_count * count` pointers, each good for a tap's `in_c` (or, with rows,
                 // `kernel_w * in_c`) floats, so for `offset + depth`; `panel` was cut to its
                 // size; `output` holds `count` rows of `stride` floats of which `columns` are
                 // written from `column` on, and `column + columns <= out_c`.
-                unsafe { panel.run(count) };
+                unsafe { panel.run::<V>(count) };
             }
         }
     }
 }
 
-impl PackedConv for Conv {
+impl<V: Vector> PackedConv for Conv<V> {
     fn run(&self, input: &[f32], pixels: Range<usize>, output: &mut [f32]) {
         if output.is_empty() {
             return;
@@ -186,7 +198,7 @@ impl PackedConv for Conv {
         SCRATCH.with_borrow_mut(|scratch| {
             // Blocks of nearly equal size, of whole tiles but for the last.
             let pixels = pixels.len();
-            let block = pixels.div_ceil(pixels.div_ceil(self.block)).next_multiple_of(6);
+            let block = pixels.div_ceil(pixels.div_ceil(self.block)).next_multiple_of(V::ROWS[1]);
             for output in output.chunks_mut(block * self.shape.out_c) {
                 let count = output.len() / self.shape.out_c;
                 self.find_taps(input, &mut at, count, scratch);

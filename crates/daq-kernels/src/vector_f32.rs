@@ -1,0 +1,161 @@
+//! Vectors of floats, so that the float kernels are written once for registers of every width.
+
+use std::arch::x86_64::*;
+
+/// A vector register of floats on a CPU that is known to have it.
+///
+/// # Safety
+/// All functions need the CPU to have the instruction set; pointers must be good for the floats
+/// that are read or written, which need no alignment. Those that take a number of `lanes` touch
+/// the first so many, all if it is `LANES` or more.
+pub(crate) trait Vector: Copy + Send + Sync + 'static {
+    /// The floats of a vector.
+    const LANES: usize;
+    /// Rows of a matrix tile at most, if it is 1, 2 or 3 vectors wide: what the registers hold.
+    const ROWS: [usize; 3];
+
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn load_part(from: *const f32, lanes: usize) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn store_part(self, to: *mut f32, lanes: usize);
+    /// `self * other + sum`, rounded once.
+    unsafe fn fma(self, other: Self, sum: Self) -> Self;
+    /// Held between two bounds; a NaN stays, as does a zero equal to a bound.
+    unsafe fn clamp(self, low: Self, high: Self) -> Self;
+    /// Does the work in a function compiled for the instruction set.
+    unsafe fn run(work: impl Work);
+}
+
+/// What [`Vector::run`] does.
+pub(crate) trait Work {
+    /// Must be `#[inline(always)]`, as all that it calls.
+    ///
+    /// # Safety
+    /// As the type says; the CPU has the instruction set of the vectors that it uses.
+    unsafe fn run(self);
+}
+
+impl Vector for __m256 {
+    const LANES: usize = 8;
+    // 4 rows of 3 vectors would need all 16 registers and one more.
+    const ROWS: [usize; 3] = [6, 6, 3];
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: as the trait says; so in all functions below.
+        unsafe { _mm256_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: see `splat`.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, lanes: usize) -> Self {
+        // SAFETY: see `splat`.
+        unsafe { _mm256_maskload_ps(from, mask8(lanes)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: see `splat`.
+        unsafe { _mm256_storeu_ps(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, lanes: usize) {
+        // SAFETY: see `splat`.
+        unsafe { _mm256_maskstore_ps(to, mask8(lanes), self) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(self, other: Self, sum: Self) -> Self {
+        // SAFETY: see `splat`.
+        unsafe { _mm256_fmadd_ps(self, other, sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn clamp(self, low: Self, high: Self) -> Self {
+        // SAFETY: see `splat`. The order of operands lets a NaN through.
+        unsafe { _mm256_min_ps(high, _mm256_max_ps(low, self)) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn run(work: impl Work) {
+        // SAFETY: the caller's promise.
+        unsafe { work.run() }
+    }
+}
+
+/// # Safety
+/// AVX2 is there.
+#[inline(always)]
+unsafe fn mask8(lanes: usize) -> __m256i {
+    let lanes = lanes.min(8) as i32;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), index)
+    }
+}
+
+impl Vector for __m512 {
+    const LANES: usize = 16;
+    const ROWS: [usize; 3] = [14, 14, 9];
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: as the trait says; so in all functions below.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: see `splat`.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, lanes: usize) -> Self {
+        // SAFETY: see `splat`.
+        unsafe { _mm512_maskz_loadu_ps(mask16(lanes), from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: see `splat`.
+        unsafe { _mm512_storeu_ps(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, lanes: usize) {
+        // SAFETY: see `splat`.
+        unsafe { _mm512_mask_storeu_ps(to, mask16(lanes), self) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(self, other: Self, sum: Self) -> Self {
+        // SAFETY: see `splat`.
+        unsafe { _mm512_fmadd_ps(self, other, sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn clamp(self, low: Self, high: Self) -> Self {
+        // SAFETY: see `splat`. The order of operands lets a NaN through.
+        unsafe { _mm512_min_ps(high, _mm512_max_ps(low, self)) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+    unsafe fn run(work: impl Work) {
+        // SAFETY: the caller's promise.
+        unsafe { work.run() }
+    }
+}
+
+#[inline(always)]
+fn mask16(lanes: usize) -> __mmask16 {
+    ((1u32 << lanes.min(16)) - 1) as __mmask16
+}
