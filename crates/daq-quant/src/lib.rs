@@ -10,6 +10,8 @@ pub mod labels;
 pub mod npy;
 pub mod npz;
 pub mod observe;
+pub mod onnx;
+pub mod passes;
 pub mod preprocess;
 pub mod qdq;
 pub mod quantize;

@@ -1,0 +1,113 @@
+//! ONNX models in and out.
+//!
+//! [`read`] makes a [`Graph`](daq::Graph) of a model of any operator set from 7 on: it settles
+//! shapes, moves constant inputs to attributes, rewrites the forms of other operator sets to those
+//! of [`OPSET`](daq::attrs::OPSET) and computes what is constant. [`write()`] is its inverse, in one
+//! form only.
+
+use daq::OpError;
+
+use crate::files::WriteError;
+
+mod attribute;
+mod call;
+mod legacy;
+mod order;
+#[rustfmt::skip]
+#[allow(missing_docs, reason = "made from ONNX's schema, which documents itself")]
+pub mod proto;
+mod qdq;
+mod read;
+mod tensor;
+#[cfg(test)]
+pub(crate) mod tests;
+mod write;
+
+pub use read::{MAX_OPSET, MIN_OPSET, ReadOptions, read, read_bytes};
+pub use write::{to_bytes, write};
+
+/// Why a model could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OnnxError {
+    /// The file cannot be read, is not an ONNX model, or contradicts itself.
+    #[error("{file}: {why}")]
+    Model {
+        /// The file.
+        file: String,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// The model uses a feature of ONNX that daq does not have.
+    #[error("{file}: {what} not supported; {remedy}")]
+    Unsupported {
+        /// The file.
+        file: String,
+        /// The feature, with its verb.
+        what: String,
+        /// What the user can do.
+        remedy: String,
+    },
+    /// A model input whose type or shape cannot be used.
+    #[error("{file}: input `{input}`: {why}")]
+    Input {
+        /// The file.
+        file: String,
+        /// The input's name.
+        input: String,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// A constant whose type or data cannot be used.
+    #[error("{file}: tensor `{tensor}` (of node `{node}`): {why}")]
+    Tensor {
+        /// The file.
+        file: String,
+        /// The tensor's name.
+        tensor: String,
+        /// The node that holds or reads it.
+        node: String,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// A node that cannot be used.
+    #[error("{file}: node `{node}` ({op}, opset {opset}): {source}")]
+    Node {
+        /// The file.
+        file: String,
+        /// The node's name, or its first output where it has none.
+        node: String,
+        /// The operator.
+        op: String,
+        /// The operator set version that the model asks for.
+        opset: i64,
+        /// What is wrong.
+        source: Box<OpError>,
+    },
+    /// An operator that daq does not have.
+    #[error(
+        "{file}: node `{node}`: operator {op} (opset {opset}) is not supported; \
+         replace it before export, or see `daq inspect --operators` for the supported ones"
+    )]
+    UnknownOperator {
+        /// The file.
+        file: String,
+        /// The node's name, or its first output where it has none.
+        node: String,
+        /// The operator with its domain.
+        op: String,
+        /// The operator set version that the model asks for.
+        opset: i64,
+    },
+    /// The graph as a whole cannot be used.
+    #[error("{file}: {source}")]
+    Graph {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        source: Box<daq::Error>,
+    },
+    /// The file cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}

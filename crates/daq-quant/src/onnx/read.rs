@@ -1,0 +1,589 @@
+//! From a model file to a graph: node after node, computing at once what is constant.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+use daq::attrs::{Attr, Attrs};
+use daq::ops::eval::{Quantized, evaluate};
+use daq::tensor::checked_bytes;
+use daq::{DType, Graph, Node, Op, OpError, QuantParams, Tensor, Value, ValueId};
+use prost::Message;
+
+use super::attribute::{attributes, constant};
+use super::call::Call;
+use super::order::{node_name, sorted};
+use super::proto::{
+    GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_shape_proto, type_proto,
+};
+use super::tensor::{dtype, tensor, type_name};
+use super::{OnnxError, legacy, qdq};
+
+/// The oldest operator set that is read.
+pub const MIN_OPSET: i64 = 7;
+
+/// The newest operator set that is read.
+pub const MAX_OPSET: i64 = 28;
+
+/// Limits of what is computed while reading: elements of one output, and of all outputs together.
+const FOLD_ELEMENTS: usize = 16 << 20;
+const FOLD_ALL_ELEMENTS: usize = 128 << 20;
+
+/// The most multiply-accumulate operations of a node that is computed while reading.
+const FOLD_MACS: u64 = 1 << 28;
+
+/// What the user may decide about a model that is read.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// Shapes of inputs, by name; they take the place of what the model says.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+}
+
+/// Reads the model at `path`, with external data beside it.
+///
+/// The graph has static shapes: batches that the model leaves open are 1. Constants are folded.
+///
+/// # Errors
+/// [`OnnxError`] for files that are no model or use what daq does not have.
+pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Graph, OnnxError> {
+    let path = path.as_ref();
+    let file = path.display().to_string();
+    let model_error = |why: String| OnnxError::Model { file: file.clone(), why };
+    let meta = std::fs::metadata(path).map_err(|e| model_error(e.to_string()))?;
+    if !meta.is_file() {
+        return Err(model_error("is not a file; give an .onnx file".into()));
+    }
+    let bytes = std::fs::read(path).map_err(|e| model_error(e.to_string()))?;
+    let folder = path.canonicalize().ok().and_then(|p| p.parent().map(Path::to_owned));
+    import(&bytes, &file, folder.as_deref().or(path.parent()), options)
+}
+
+/// Reads a model from memory; external data are not available then. Errors call it `model`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_bytes(bytes: &[u8], options: &ReadOptions) -> Result<Graph, OnnxError> {
+    import(bytes, "model", None, options)
+}
+
+fn import(
+    bytes: &[u8],
+    file: &str,
+    folder: Option<&Path>,
+    options: &ReadOptions,
+) -> Result<Graph, OnnxError> {
+    let bad = |why: String| OnnxError::Model { file: file.to_string(), why };
+    let unsupported = |what: &str, remedy: &str| OnnxError::Unsupported {
+        file: file.to_string(),
+        what: what.to_string(),
+        remedy: remedy.to_string(),
+    };
+    if let Some(kind) = other_kind(bytes) {
+        return Err(bad(format!("is {kind}, not an ONNX model; give an .onnx file")));
+    }
+    let model = ModelProto::decode(bytes)
+        .map_err(|e| bad(format!("is not a complete ONNX model ({e}); export or copy it again")))?;
+    let proto = model
+        .graph
+        .ok_or_else(|| bad("is not an ONNX model: it has no graph; give an .onnx file".into()))?;
+    if !model.functions.is_empty() {
+        return Err(unsupported(
+            "functions of the model itself (`functions`) are",
+            "inline them before (onnx.inliner.inline_local_functions)",
+        ));
+    }
+    if !model.training_info.is_empty() {
+        return Err(unsupported("training information is", "export the model for inference"));
+    }
+    if !proto.sparse_initializer.is_empty() {
+        return Err(unsupported("sparse initializers are", "store the weights dense"));
+    }
+    let standard = |d: &Option<String>| matches!(d.as_deref(), None | Some("") | Some("ai.onnx"));
+    let versions = model.opset_import.iter().filter(|o| standard(&o.domain));
+    let opset = versions.filter_map(|o| o.version).max().ok_or_else(|| {
+        bad("names no operator set (`opset_import`); export the model again".into())
+    })?;
+    if !(MIN_OPSET..=MAX_OPSET).contains(&opset) {
+        return Err(unsupported(
+            &format!("operator set {opset} is"),
+            &format!(
+                "convert the model to one of {MIN_OPSET} to {MAX_OPSET} \
+                 (onnx.version_converter.convert_version), 17 for example"
+            ),
+        ));
+    }
+    let doc = proto.doc_string.clone().filter(|d| !d.is_empty()).or(model.doc_string);
+    let metadata = model.metadata_props.into_iter();
+    let graph = Graph {
+        name: proto.name.clone().unwrap_or_default(),
+        doc: doc.unwrap_or_default(),
+        metadata: metadata
+            .map(|e| (e.key.unwrap_or_default(), e.value.unwrap_or_default()))
+            .collect(),
+        ..Graph::default()
+    };
+    let importer = Importer {
+        file,
+        folder,
+        opset,
+        graph,
+        ids: HashMap::new(),
+        initializers: HashMap::new(),
+        reserved: HashSet::new(),
+        folded: 0,
+    };
+    importer.run(proto, options)
+}
+
+/// What the bytes are, where their beginning shows that they are something else than a model.
+fn other_kind(bytes: &[u8]) -> Option<&'static str> {
+    let starts: &[(&[u8], &str)] = &[
+        (b"\x89PNG", "a PNG picture"),
+        (b"\xff\xd8\xff", "a JPEG picture"),
+        (b"GIF8", "a GIF picture"),
+        (b"PK\x03\x04", "a zip archive (perhaps a PyTorch model)"),
+        (b"\x1f\x8b", "a gzip archive"),
+        (b"version https://git-lfs", "a Git LFS pointer without its content"),
+        (b"\x93NUMPY", "a numpy array"),
+        (b"\x89HDF", "an HDF5 file"),
+    ];
+    if bytes.is_empty() {
+        return Some("an empty file");
+    }
+    if bytes.get(4..8) == Some(b"TFL3") {
+        return Some("a TFLite model");
+    }
+    starts.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, kind)| *kind)
+}
+
+struct Importer<'a> {
+    file: &'a str,
+    folder: Option<&'a Path>,
+    opset: i64,
+    graph: Graph,
+    ids: HashMap<String, ValueId>,
+    /// Initializers that no node has read yet.
+    initializers: HashMap<String, TensorProto>,
+    /// Every name in the file, so that new ones differ.
+    reserved: HashSet<String>,
+    /// Elements computed while reading.
+    folded: usize,
+}
+
+impl Importer<'_> {
+    fn bad(&self, why: String) -> OnnxError {
+        OnnxError::Model { file: self.file.to_string(), why }
+    }
+
+    fn node_error(&self, call: &Call, source: OpError) -> OnnxError {
+        OnnxError::Node {
+            file: self.file.to_string(),
+            node: call.label.clone(),
+            op: call.op.clone(),
+            opset: self.opset,
+            source: source.into(),
+        }
+    }
+
+    fn run(mut self, proto: GraphProto, options: &ReadOptions) -> Result<Graph, OnnxError> {
+        for tensor in proto.initializer {
+            let name = tensor.name.clone().unwrap_or_default();
+            if self.initializers.insert(name.clone(), tensor).is_some() {
+                return Err(self.bad(format!("two initializers are named `{name}`")));
+            }
+        }
+        self.inputs(&proto.input, options)?;
+        let output_names: Vec<String> =
+            proto.output.into_iter().map(|o| o.name.unwrap_or_default()).collect();
+        if output_names.is_empty() {
+            return Err(self.bad("the graph has no output".into()));
+        }
+        let given: HashSet<String> =
+            self.ids.keys().chain(self.initializers.keys()).cloned().collect();
+        let nodes = sorted(proto.node, &given, &output_names).map_err(|why| self.bad(why))?;
+        let made = nodes.iter().flat_map(|n| &n.output).cloned();
+        self.reserved = given.into_iter().chain(made).collect();
+        let mut read: HashSet<String> = nodes.iter().flat_map(|n| &n.input).cloned().collect();
+        read.extend(output_names.iter().cloned());
+        for node in nodes {
+            self.node(node, &read)?;
+        }
+        for name in &output_names {
+            let id = self.value(name, "the graph's outputs")?;
+            self.graph.outputs.push(id);
+        }
+        self.graph.remove_unused();
+        let invalid =
+            |source| OnnxError::Graph { file: self.file.to_string(), source: Box::new(source) };
+        self.graph.validate().map_err(invalid)?;
+        Ok(self.graph)
+    }
+
+    /// Adds the inputs that are not initializers.
+    fn inputs(
+        &mut self,
+        protos: &[ValueInfoProto],
+        options: &ReadOptions,
+    ) -> Result<(), OnnxError> {
+        for proto in protos {
+            let name = proto.name.clone().unwrap_or_default();
+            if self.initializers.contains_key(&name) {
+                continue;
+            }
+            let error = |why: String| OnnxError::Input {
+                file: self.file.to_string(),
+                input: name.clone(),
+                why,
+            };
+            let (dtype, shape) =
+                input_type(&name, proto, options.shapes.get(&name)).map_err(error)?;
+            checked_bytes("the input", dtype, &shape).map_err(|e| error(e.to_string()))?;
+            let id = self.graph.add_value(Value::new(name.clone(), dtype, &shape));
+            self.graph.inputs.push(id);
+            if self.ids.insert(name.clone(), id).is_some() {
+                return Err(self.bad(format!("two inputs are named `{name}`")));
+            }
+        }
+        if let Some(name) = options.shapes.keys().find(|n| !self.ids.contains_key(*n)) {
+            let mut names: Vec<_> = self.ids.keys().map(String::as_str).collect();
+            names.sort_unstable();
+            return Err(OnnxError::Input {
+                file: self.file.to_string(),
+                input: name.clone(),
+                why: format!("the model has no such input; it has {}", names.join(", ")),
+            });
+        }
+        Ok(())
+    }
+
+    /// The value of that name; an initializer becomes one when first read, by `node`.
+    fn value(&mut self, name: &str, node: &str) -> Result<ValueId, OnnxError> {
+        if let Some(&id) = self.ids.get(name) {
+            return Ok(id);
+        }
+        let Some(proto) = self.initializers.remove(name) else {
+            return Err(self.bad(format!("node `{node}` reads `{name}`, which nothing computes")));
+        };
+        let data = tensor(&proto, self.folder).map_err(|why| OnnxError::Tensor {
+            file: self.file.to_string(),
+            tensor: name.to_string(),
+            node: node.to_string(),
+            why,
+        })?;
+        Ok(self.add(Value::constant(name, data)))
+    }
+
+    fn add(&mut self, value: Value) -> ValueId {
+        let name = value.name.clone();
+        let id = self.graph.add_value(value);
+        self.ids.insert(name, id);
+        id
+    }
+
+    /// A name that nothing has.
+    fn unique(&mut self, wish: &str) -> String {
+        let mut name = wish.to_string();
+        let mut i = 1;
+        while self.reserved.contains(&name) {
+            i += 1;
+            name = format!("{wish}_{i}");
+        }
+        self.reserved.insert(name.clone());
+        name
+    }
+
+    fn node(&mut self, proto: NodeProto, read: &HashSet<String>) -> Result<(), OnnxError> {
+        let label = node_name(&proto).to_string();
+        let op = proto.op_type.clone().unwrap_or_default();
+        let mut call = Call {
+            label,
+            name: proto.name.clone().unwrap_or_default(),
+            doc: proto.doc_string.clone().unwrap_or_default(),
+            op,
+            attrs: Attrs { opset: self.opset, ..Attrs::default() },
+            inputs: Vec::new(),
+            outputs: proto.output.clone(),
+            around: None,
+        };
+        let domain = proto.domain.as_deref().unwrap_or("");
+        if !matches!(domain, "" | "ai.onnx") {
+            call.op = format!("{domain}.{}", call.op);
+            return Err(self.unknown(&call));
+        }
+        call.attrs = attributes(&proto, self.opset, self.folder)
+            .map_err(|source| self.node_error(&call, source))?;
+        if call.op == "Constant" {
+            let data = constant(&call.attrs).map_err(|source| self.node_error(&call, source))?;
+            return self.constants(&call, vec![data]);
+        }
+        for name in &proto.input {
+            let id = if name.is_empty() { None } else { Some(self.value(name, &call.label)?) };
+            call.inputs.push(id);
+        }
+        match self.call(&mut call, read) {
+            Ok(done) => done,
+            Err(source) => Err(self.node_error(&call, source)),
+        }
+    }
+
+    /// The outer result is of the operator, the inner one of the model.
+    fn call(
+        &mut self,
+        call: &mut Call,
+        read: &HashSet<String>,
+    ) -> Result<Result<(), OnnxError>, OpError> {
+        if let Some(numbers) = legacy::shape_constant(call, &self.graph)? {
+            let shape = if call.op == "Size" { vec![] } else { vec![numbers.len()] };
+            return Ok(self.constants(call, vec![Tensor::from_slice(&shape, &numbers)]));
+        }
+        let mut quant = None;
+        if call.op == "QuantizeLinear" {
+            quant = Some(qdq::take_quant(call, &self.graph)?);
+        } else if call.op == "DequantizeLinear" {
+            let (_, params) = qdq::take_quant(call, &self.graph)?;
+            let codes = call.inputs[0].ok_or(OpError::MissingInput { index: 0 })?;
+            match self.read_as(codes, params)? {
+                Ok(id) => call.inputs[0] = Some(id),
+                Err(e) => return Ok(Err(e)),
+            }
+        } else {
+            legacy::forms(call, &self.graph)?;
+            legacy::move_constant_inputs(call, &self.graph)?;
+            legacy::meanings(call, &self.graph, self.opset)?;
+        }
+        // Outputs that nobody reads are left out, except where their number says something.
+        if call.op != "Split" {
+            while call.outputs.len() > 1 && call.outputs.last().is_some_and(|o| !read.contains(o)) {
+                call.outputs.pop();
+            }
+        }
+        let Some(op) = Op::from_attrs(&call.op, &call.attrs) else {
+            return Ok(Err(self.unknown(call)));
+        };
+        let op = op?;
+        let Some(flat) = call.around.take() else { return self.emit(call, op, quant) };
+        self.emit_around(call, op, flat)
+    }
+
+    /// Emits `op` on input 0 shaped as `flat`, and shapes its output back.
+    fn emit_around(
+        &mut self,
+        call: &mut Call,
+        op: Op,
+        flat: Vec<i64>,
+    ) -> Result<Result<(), OnnxError>, OpError> {
+        let shape = call.spec(&self.graph, 0)?.shape.iter().map(|&d| d as i64).collect();
+        let outputs = std::mem::take(&mut call.outputs);
+        let output = outputs.first().cloned().unwrap_or_default();
+        let between =
+            [self.unique(&format!("{output}_flat")), self.unique(&format!("{output}_of_flat"))];
+        let reshape = |shape: Vec<i64>| {
+            let attrs = Attrs::new().with("shape", Attr::Ints(shape));
+            Op::from_attrs("Reshape", &attrs).unwrap_or_else(|| {
+                Err(OpError::unsupported("Reshape", "use operator set 13 for this operator"))
+            })
+        };
+        let name = std::mem::take(&mut call.name);
+        let steps = [
+            (reshape(flat)?, between[0].clone(), String::new()),
+            (op, between[1].clone(), name),
+            (reshape(shape)?, output, String::new()),
+        ];
+        for (op, output, name) in steps {
+            call.name = name;
+            call.outputs = vec![output];
+            if let Err(e) = self.emit(call, op, None)? {
+                return Ok(Err(e));
+            }
+            call.inputs = vec![self.ids.get(&call.outputs[0]).copied()];
+        }
+        Ok(Ok(()))
+    }
+
+    /// Adds the node, or its outputs where they are constant. `quant` is of a QuantizeLinear's
+    /// output.
+    fn emit(
+        &mut self,
+        call: &Call,
+        op: Op,
+        quant: Option<(DType, QuantParams)>,
+    ) -> Result<Result<(), OnnxError>, OpError> {
+        let inputs = call.inputs.clone();
+        let outputs = Vec::new();
+        let (name, doc) = (call.name.clone(), call.doc.clone());
+        let mut node = Node { name, op, inputs, outputs, doc };
+        let specs = self.graph.input_specs(&node);
+        let mut inferred = node.op.infer(&specs)?;
+        if inferred.len() < call.outputs.len() {
+            return Err(OpError::unsupported(
+                format!("output {} `{}`", inferred.len(), call.outputs[inferred.len()]),
+                "remove what reads it",
+            ));
+        }
+        inferred.truncate(call.outputs.len());
+        if let (Some((dtype, _)), Some(first)) = (&quant, inferred.first_mut()) {
+            first.dtype = *dtype;
+        }
+        for spec in &inferred {
+            if let Err(source) = checked_bytes(&call.label, spec.dtype, &spec.shape) {
+                let source = Box::new(source);
+                return Ok(Err(OnnxError::Graph { file: self.file.to_string(), source }));
+            }
+        }
+        let elements = inferred.iter().map(|s| s.shape.iter().product::<usize>()).sum::<usize>();
+        let foldable = call.op != "DequantizeLinear"
+            && elements <= FOLD_ELEMENTS
+            && self.folded + elements <= FOLD_ALL_ELEMENTS
+            && node.op.macs(&specs, &inferred) <= FOLD_MACS;
+        if foldable && let Some(inputs) = self.constant_inputs(&node) {
+            let quants: Vec<_> = quant.iter().cloned().collect();
+            let data = evaluate(&node.op, &inputs, &quants)?;
+            self.folded += elements;
+            let done = self.constants(call, data);
+            if let (Ok(()), Some((_, quant)), Some(name)) = (&done, quant, call.outputs.first())
+                && let Some(&id) = self.ids.get(name)
+            {
+                self.graph.values[id].quant = Some(quant);
+            }
+            return Ok(done);
+        }
+        for (i, (name, spec)) in call.outputs.iter().zip(&inferred).enumerate() {
+            let name = match name.as_str() {
+                "" => self.unique(&format!("{}_unread_{i}", call.label)),
+                name => name.to_string(),
+            };
+            let id = self.add(Value::new(name, spec.dtype, &spec.shape));
+            node.outputs.push(id);
+        }
+        if let (Some((_, quant)), Some(&id)) = (quant, node.outputs.first()) {
+            self.graph.values[id].quant = Some(quant);
+        }
+        self.graph.nodes.push(node);
+        Ok(Ok(()))
+    }
+
+    /// The inputs' elements, where all are constant.
+    fn constant_inputs(&self, node: &Node) -> Option<Vec<Option<Quantized<'_>>>> {
+        let data = |id: &Option<ValueId>| match id {
+            None => Some(None),
+            Some(id) => Some(Some((self.graph.values[*id].data.as_ref()?, None))),
+        };
+        node.inputs.iter().map(data).collect()
+    }
+
+    fn constants(&mut self, call: &Call, data: Vec<Tensor>) -> Result<(), OnnxError> {
+        for (name, data) in call.outputs.iter().zip(data) {
+            if !name.is_empty() {
+                self.add(Value::constant(name.clone(), data));
+            }
+        }
+        Ok(())
+    }
+
+    /// The codes `id` with quantization `quant`: a copy where they have another one already.
+    fn read_as(
+        &mut self,
+        id: ValueId,
+        quant: QuantParams,
+    ) -> Result<Result<ValueId, OnnxError>, OpError> {
+        match &self.graph.values[id].quant {
+            None => self.graph.values[id].quant = Some(quant),
+            Some(present) if *present == quant => {}
+            Some(_) => {
+                let name = self.unique(&format!("{}_again", self.graph.values[id].name));
+                let copy = Value { name, quant: Some(quant), ..self.graph.values[id].clone() };
+                let constant = copy.data.is_some();
+                let input = id;
+                let id = self.add(copy);
+                if !constant {
+                    let op = Op::from_attrs("Identity", &Attrs::new()).ok_or_else(|| {
+                        OpError::unsupported("codes with two scales", "quantize the model again")
+                    })??;
+                    let (inputs, outputs) = (vec![Some(input)], vec![id]);
+                    let (name, doc) = (String::new(), String::new());
+                    self.graph.nodes.push(Node { name, op, inputs, outputs, doc });
+                }
+                return Ok(Ok(id));
+            }
+        }
+        Ok(Ok(id))
+    }
+
+    fn unknown(&self, call: &Call) -> OnnxError {
+        OnnxError::UnknownOperator {
+            file: self.file.to_string(),
+            node: call.label.clone(),
+            op: call.op.clone(),
+            opset: self.opset,
+        }
+    }
+}
+
+/// Type and shape of an input. An open first dimension is a batch of 1.
+fn input_type(
+    name: &str,
+    proto: &ValueInfoProto,
+    wanted: Option<&Vec<usize>>,
+) -> Result<(DType, Vec<usize>), String> {
+    let Some(type_proto::Value::TensorType(tensor)) =
+        proto.r#type.as_ref().and_then(|t| t.value.as_ref())
+    else {
+        return Err("is not a tensor; export the model with tensors as inputs".into());
+    };
+    let data_type = tensor.elem_type.unwrap_or(0);
+    let dtype = dtype(data_type).ok_or_else(|| {
+        format!(
+            "type {} is not supported; convert the model to float inputs (or uint8, int8, int32, \
+             int64, bool)",
+            type_name(data_type)
+        )
+    })?;
+    let dims = tensor.shape.as_ref().map(|s| {
+        let dims = s.dim.iter().map(|d| match &d.value {
+            Some(tensor_shape_proto::dimension::Value::DimValue(n)) => Ok(*n),
+            Some(tensor_shape_proto::dimension::Value::DimParam(p)) => Err(p.as_str()),
+            None => Err("?"),
+        });
+        dims.collect::<Vec<_>>()
+    });
+    if let Some(wanted) = wanted {
+        if dims.as_ref().is_some_and(|d| d.len() != wanted.len()) || wanted.contains(&0) {
+            return Err(format!(
+                "shape {wanted:?} was given, but the model says {}",
+                shown(dims.as_deref())
+            ));
+        }
+        return Ok((dtype, wanted.clone()));
+    }
+    let known = |i: usize, d: &Result<i64, &str>| match d {
+        Ok(n) if *n > 0 => usize::try_from(*n).ok(),
+        _ if i == 0 => Some(1),
+        _ => None,
+    };
+    let shape = dims
+        .as_ref()
+        .and_then(|dims| dims.iter().enumerate().map(|(i, d)| known(i, d)).collect::<Option<_>>());
+    let shape = shape.ok_or_else(|| {
+        format!(
+            "the shape is not fixed ({}); give it, for example `--shape {name}={}`",
+            shown(dims.as_deref()),
+            example(dims.as_deref())
+        )
+    })?;
+    Ok((dtype, shape))
+}
+
+fn shown(dims: Option<&[Result<i64, &str>]>) -> String {
+    let Some(dims) = dims else { return "of unknown rank".into() };
+    let text = dims.iter().map(|d| d.map_or_else(str::to_string, |n| n.to_string()));
+    format!("[{}]", text.collect::<Vec<_>>().join(", "))
+}
+
+/// A shape of the right rank, to show how one is given.
+fn example(dims: Option<&[Result<i64, &str>]>) -> String {
+    let Some(dims) = dims else { return "1,3,224,224".into() };
+    let dim = |(i, d): (usize, &Result<i64, &str>)| match d {
+        Ok(n) if *n > 0 => n.to_string(),
+        _ => [1, 3].get(i).unwrap_or(&224).to_string(),
+    };
+    dims.iter().enumerate().map(dim).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,341 @@
+//! From a graph to a model file, in one form: operator set [`OPSET`], weights as raw bytes.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::path::Path;
+
+use daq::attrs::{Attr, OPSET};
+use daq::ops::{Op, Quantization};
+use daq::{DType, Graph, Node, OpError, Tensor, Value, ValueId};
+use prost::Message;
+
+use super::OnnxError;
+use super::proto::attribute_proto::AttributeType;
+use super::proto::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
+};
+use super::tensor::data_type;
+use crate::files::write_atomically;
+
+/// The version of the file format that belongs to [`OPSET`].
+const IR_VERSION: i64 = 8;
+
+/// The most that protobuf holds in a file.
+const MAX_BYTES: usize = i32::MAX as usize;
+
+/// Operators that ONNX has had only since a newer operator set; such a model is written in that.
+const NEWER: &[(&str, i64)] = &[("Mish", 18), ("Gelu", 20)];
+
+/// Constant inputs that ONNX wants as a list of one where daq has a number.
+const LISTS_OF_ONE: &[(&str, &str)] = &[("TopK", "k")];
+
+/// Writes the graph as a model file, whole or not at all.
+///
+/// # Errors
+/// [`OnnxError`] for a graph that is invalid or works on codes without QuantizeLinear and
+/// DequantizeLinear, and where the file cannot be written.
+pub fn write(graph: &Graph, path: impl AsRef<Path>) -> Result<(), OnnxError> {
+    let path = path.as_ref();
+    let bytes = encode(graph, &path.display().to_string())?;
+    Ok(write_atomically(path, |file| file.write_all(&bytes))?)
+}
+
+/// The graph as the bytes of a model file.
+///
+/// # Errors
+/// As [`write`].
+pub fn to_bytes(graph: &Graph) -> Result<Vec<u8>, OnnxError> {
+    encode(graph, "model")
+}
+
+fn encode(graph: &Graph, file: &str) -> Result<Vec<u8>, OnnxError> {
+    graph
+        .validate()
+        .map_err(|e| OnnxError::Graph { file: file.to_string(), source: Box::new(e) })?;
+    let newer = graph.nodes.iter().flat_map(|n| NEWER.iter().find(|(op, _)| *op == n.op.name()));
+    let opset = newer.map(|(_, since)| *since).max().unwrap_or(OPSET);
+    let mut writer = Writer {
+        graph,
+        opset,
+        names: graph.values.iter().map(|v| v.name.clone()).collect(),
+        initializers: Vec::new(),
+        scales: HashMap::new(),
+    };
+    let mut nodes = Vec::new();
+    for node in &graph.nodes {
+        nodes.push(writer.node(node).map_err(|source| OnnxError::Node {
+            file: file.to_string(),
+            node: graph.node_name(node).to_string(),
+            op: node.op.name().to_string(),
+            opset,
+            source: source.into(),
+        })?);
+    }
+    let model = writer.model(nodes);
+    let length = model.encoded_len();
+    if length > MAX_BYTES {
+        return Err(OnnxError::Model {
+            file: file.to_string(),
+            why: format!("the model has {length} bytes; an .onnx file holds {MAX_BYTES} at most"),
+        });
+    }
+    Ok(model.encode_to_vec())
+}
+
+struct Writer<'a> {
+    graph: &'a Graph,
+    opset: i64,
+    names: HashSet<String>,
+    initializers: Vec<TensorProto>,
+    /// The names of scale and zero point, by the value that has them.
+    scales: HashMap<ValueId, (String, String)>,
+}
+
+impl Writer<'_> {
+    fn node(&mut self, node: &Node) -> Result<NodeProto, OpError> {
+        let graph = self.graph;
+        let name_of = |id: &ValueId| graph.values[*id].name.clone();
+        let mut inputs: Vec<String> =
+            node.inputs.iter().map(|id| id.as_ref().map(name_of).unwrap_or_default()).collect();
+        let mut attrs = node.op.to_attrs().map;
+        let op = node.op.name();
+        let coded = match op {
+            "QuantizeLinear" => node.outputs.first(),
+            "DequantizeLinear" => node.inputs.first().and_then(Option::as_ref),
+            _ => None,
+        };
+        if let Some(&coded) = coded {
+            let axis = self.scale_inputs(coded, &mut inputs)?;
+            if let Some(axis) = axis {
+                attrs.insert("axis".into(), Attr::Int(axis as i64));
+            }
+        } else {
+            self.refuse_codes(node)?;
+        }
+        if op == "Split" && self.opset < 18 {
+            // Without sizes, the number of outputs tells.
+            attrs.remove("num_outputs");
+        }
+        let opset = self.opset;
+        for input in Op::attr_inputs(op).iter().filter(|i| i.since <= opset) {
+            let Some(value) = attrs.remove(input.name) else { continue };
+            let first = node.inputs.first().copied().flatten().map(|id| &graph.values[id]);
+            let tensor = constant_input(op, input.name, value, first)?;
+            let wish = format!("{}_{}", graph.node_name(node), input.name);
+            let name = self.initializer(&wish, &tensor);
+            inputs.resize(inputs.len().max(input.index + 1), String::new());
+            inputs[input.index] = name;
+        }
+        while inputs.last().is_some_and(String::is_empty) {
+            inputs.pop();
+        }
+        Ok(NodeProto {
+            op_type: Some(op.to_string()),
+            name: Some(node.name.clone()),
+            input: inputs,
+            output: node.outputs.iter().map(name_of).collect(),
+            attribute: attrs.into_iter().map(|(name, value)| attribute(name, value)).collect(),
+            doc_string: some_text(&node.doc),
+            ..Default::default()
+        })
+    }
+
+    /// Adds scale and zero point of `coded` as inputs; gives the axis where there are several.
+    fn scale_inputs(
+        &mut self,
+        coded: ValueId,
+        inputs: &mut Vec<String>,
+    ) -> Result<Option<usize>, OpError> {
+        let value = &self.graph.values[coded];
+        let Some(quant) = &value.quant else {
+            let remedy = "give the value a scale and zero point";
+            return Err(OpError::unsupported(
+                format!("codes `{}` without a scale", value.name),
+                remedy,
+            ));
+        };
+        if !self.scales.contains_key(&coded) {
+            let shape: &[usize] = if quant.is_per_tensor() { &[] } else { &[quant.scale.len()] };
+            let scale = Tensor::from_slice(shape, &quant.scale);
+            let scale = self.initializer(&format!("{}_scale", value.name), &scale);
+            let codes = || quant.zero_point.iter();
+            let zero_point = match value.dtype {
+                DType::U8 => {
+                    Some(Tensor::from_slice(shape, &codes().map(|&z| z as u8).collect::<Vec<_>>()))
+                }
+                DType::I8 => {
+                    Some(Tensor::from_slice(shape, &codes().map(|&z| z as i8).collect::<Vec<_>>()))
+                }
+                // Always 0, and left out: not every reader takes an int32 zero point.
+                _ => None,
+            };
+            let zero_point = zero_point
+                .map(|z| self.initializer(&format!("{}_zero_point", value.name), &z))
+                .unwrap_or_default();
+            self.scales.insert(coded, (scale, zero_point));
+        }
+        let (scale, zero_point) = self.scales[&coded].clone();
+        inputs.truncate(1);
+        inputs.extend([scale, zero_point]);
+        Ok((!quant.is_per_tensor()).then_some(quant.axis))
+    }
+
+    /// ONNX has no scale on values: what computes on codes must have been written as float
+    /// operators between DequantizeLinear and QuantizeLinear.
+    fn refuse_codes(&self, node: &Node) -> Result<(), OpError> {
+        let moves = matches!(node.op.quantization(), Quantization::Moves | Quantization::Never);
+        let mut values = node.inputs.iter().flatten().map(|&id| &self.graph.values[id]);
+        match values.find(|v| v.is_quantized()) {
+            Some(value) if !moves => Err(OpError::unsupported(
+                format!("computing on the codes `{}` in an ONNX file", value.name),
+                "put DequantizeLinear and QuantizeLinear around the operator",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds a constant under a name like `wish`.
+    fn initializer(&mut self, wish: &str, tensor: &Tensor) -> String {
+        let mut name = wish.to_string();
+        let mut i = 1;
+        while !self.names.insert(name.clone()) {
+            i += 1;
+            name = format!("{wish}_{i}");
+        }
+        self.initializers.push(tensor_proto(&name, tensor));
+        name
+    }
+
+    fn model(mut self, nodes: Vec<NodeProto>) -> ModelProto {
+        let graph = self.graph;
+        let read = graph.nodes.iter().flat_map(|n| n.inputs.iter().flatten());
+        let used: HashSet<ValueId> = read.chain(&graph.outputs).copied().collect();
+        let made: HashSet<ValueId> = graph.nodes.iter().flat_map(|n| &n.outputs).copied().collect();
+        for (id, value) in graph.values.iter().enumerate().filter(|(id, _)| used.contains(id)) {
+            if let Some(data) = value.data.as_ref().filter(|_| !made.contains(&id)) {
+                self.initializers.push(tensor_proto(&value.name, data));
+            }
+        }
+        let infos = |ids: &[ValueId]| ids.iter().map(|&id| info(&graph.values[id])).collect();
+        let inner = (0..graph.values.len()).filter(|id| made.contains(id));
+        let inner: Vec<_> = inner.filter(|id| !graph.outputs.contains(id)).collect();
+        let entry = |(k, v): (&String, &String)| StringStringEntryProto {
+            key: Some(k.clone()),
+            value: Some(v.clone()),
+        };
+        let name = if graph.name.is_empty() { "model" } else { &graph.name };
+        ModelProto {
+            ir_version: Some(IR_VERSION + (self.opset - OPSET).min(1)),
+            opset_import: vec![OperatorSetIdProto {
+                domain: Some(String::new()),
+                version: Some(self.opset),
+            }],
+            producer_name: Some("daq".into()),
+            producer_version: Some(env!("CARGO_PKG_VERSION").into()),
+            metadata_props: graph.metadata.iter().map(entry).collect(),
+            graph: Some(GraphProto {
+                name: Some(name.to_string()),
+                doc_string: some_text(&graph.doc),
+                node: nodes,
+                initializer: self.initializers,
+                input: infos(&graph.inputs),
+                output: infos(&graph.outputs),
+                value_info: infos(&inner),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+}
+
+/// An attribute as the constant input that ONNX wants; `first` is the node's input 0, whose type
+/// bounds and paddings share.
+fn constant_input(
+    op: &str,
+    name: &str,
+    value: Attr,
+    first: Option<&Value>,
+) -> Result<Tensor, OpError> {
+    let typed = matches!((op, name), ("Clip", _) | ("Pad", "value"));
+    Ok(match value {
+        Attr::Float(v) if typed => number_like(v, first),
+        Attr::Float(v) => Tensor::scalar(v),
+        Attr::Floats(v) => Tensor::from_slice(&[v.len()], &v),
+        Attr::Int(v) if name == "training_mode" => {
+            Tensor::from_bytes(DType::Bool, &[], &[(v != 0) as u8])
+        }
+        Attr::Int(v) if LISTS_OF_ONE.contains(&(op, name)) => Tensor::from_slice(&[1], &[v]),
+        Attr::Int(v) => Tensor::scalar(v),
+        Attr::Ints(v) => Tensor::from_slice(&[v.len()], &v),
+        Attr::Tensor(v) => v,
+        Attr::Str(_) => return Err(OpError::attribute(name, "is text, must be a number")),
+    })
+}
+
+/// A number in the type of `like`, as a code where that holds codes.
+fn number_like(v: f32, like: Option<&Value>) -> Tensor {
+    let code = |low: i32, high: i32| match like.and_then(|l| l.quant.as_ref()) {
+        Some(quant) => quant.code(v, low, high),
+        None => v as i32,
+    };
+    match like.map_or(DType::F32, |l| l.dtype) {
+        DType::U8 => Tensor::scalar(code(0, 255) as u8),
+        DType::I8 => Tensor::scalar(code(-128, 127) as i8),
+        DType::I32 => Tensor::scalar(v as i32),
+        DType::I64 => Tensor::scalar(v as i64),
+        DType::Bool => Tensor::from_bytes(DType::Bool, &[], &[(v != 0.0) as u8]),
+        _ => Tensor::scalar(v),
+    }
+}
+
+fn some_text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_string())
+}
+
+fn attribute(name: String, value: Attr) -> AttributeProto {
+    let of = |kind: AttributeType| AttributeProto {
+        name: Some(name.clone()),
+        r#type: Some(kind as i32),
+        ..Default::default()
+    };
+    match value {
+        Attr::Int(v) => AttributeProto { i: Some(v), ..of(AttributeType::Int) },
+        Attr::Float(v) => AttributeProto { f: Some(v), ..of(AttributeType::Float) },
+        Attr::Str(v) => AttributeProto { s: Some(v.into_bytes()), ..of(AttributeType::String) },
+        Attr::Ints(v) => AttributeProto { ints: v, ..of(AttributeType::Ints) },
+        Attr::Floats(v) => AttributeProto { floats: v, ..of(AttributeType::Floats) },
+        Attr::Tensor(v) => {
+            AttributeProto { t: Some(tensor_proto("", &v)), ..of(AttributeType::Tensor) }
+        }
+    }
+}
+
+fn tensor_proto(name: &str, tensor: &Tensor) -> TensorProto {
+    TensorProto {
+        name: Some(name.to_string()),
+        data_type: data_type(tensor.dtype()).map(|t| t as i32),
+        dims: tensor.shape().iter().map(|&d| d as i64).collect(),
+        raw_data: Some(tensor.bytes().to_vec()),
+        ..Default::default()
+    }
+}
+
+fn info(value: &Value) -> ValueInfoProto {
+    let dim = |&d: &usize| tensor_shape_proto::Dimension {
+        value: Some(tensor_shape_proto::dimension::Value::DimValue(d as i64)),
+        ..Default::default()
+    };
+    let tensor = type_proto::Tensor {
+        elem_type: data_type(value.dtype).map(|t| t as i32),
+        shape: Some(TensorShapeProto { dim: value.shape.iter().map(dim).collect() }),
+    };
+    ValueInfoProto {
+        name: Some(value.name.clone()),
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(tensor)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
