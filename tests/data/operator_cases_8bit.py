@@ -209,7 +209,6 @@ def binaries():
     gate, channel = normal("qb3", 1, 5, 1, 1), normal("qb4", 5, 1, 1)
     for op in "Add", "Sub", "Mul", "Div", "Min", "Max":
         file, b = op.lower(), other
-        safe = lambda v: np.sign(v) * (np.abs(v) + F(0.5)) if op == "Div" else v
         islands = 0 if op in ("Add", "Mul") else -1
         positive = lambda v: np.abs(v) + F(1) if op == "Div" else v
         qdq(f"{file}.same_shape", op, [x, positive(b)], islands=islands)
