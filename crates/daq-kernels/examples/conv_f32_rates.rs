@@ -1,49 +1,48 @@
-//! Times every float convolution kernel, on one thread, over a list of layers.
+//! Times the float convolutions of a list of layers, on one thread, as a model would run them:
+//! layer after layer, each reading the memory that the one before has written.
 //!
 //! `conv_f32_rates LAYERS [REPEATS]`: each line of the file is
-//! `in_h in_w in_c out_c kernel stride pad depthwise`. Prints GMAC/s, and for each kernel the sum
-//! of the best times of the layers that it computes.
+//! `in_h in_w in_c out_c kernel stride pad depthwise`. Prints for each layer its kernel, the best
+//! time and the rate. `DAQ_ISA` chooses the kernels.
 
 use std::time::Instant;
 
-use daq_kernels::{ConvF32, ConvF32Params, ConvShape};
+use daq_kernels::{ConvF32, ConvF32Params, ConvShape, Isa};
 
 fn main() {
     let mut args = std::env::args().skip(1);
     let path = args.next().expect("usage: conv_f32_rates LAYERS [REPEATS]");
     let repeats: usize = args.next().map_or(20, |n| n.parse().expect("REPEATS is a number"));
     let text = std::fs::read_to_string(&path).expect("cannot read the list of layers");
-    let layers: Vec<ConvShape> = text.lines().map(parse).collect();
-    let convs: Vec<Vec<ConvF32>> = layers.iter().map(convs).collect();
-    let mut best: Vec<Vec<f64>> = convs.iter().map(|convs| vec![f64::MAX; convs.len()]).collect();
-    // Layer after layer, as a model runs them: the weights come from memory, not from the cache.
+    let convs: Vec<ConvF32> = text.lines().map(|line| conv(parse(line))).collect();
+    let len = |conv: &ConvF32| conv.shape().input_len().max(output_len(conv.shape()));
+    let most = convs.iter().map(len).max().unwrap_or(0);
+    // Activations of a session begin at a cache line.
+    let mut memory = [0, 1].map(|_| vec![0.5f32; most + 16]);
+    let [mut from, mut to] = memory.each_mut().map(|values| {
+        let start = values.as_ptr().align_offset(64).min(16);
+        &mut values[start..]
+    });
+    let mut best = vec![f64::MAX; convs.len()];
     for _ in 0..repeats {
-        for (shape, (convs, best)) in layers.iter().zip(convs.iter().zip(&mut best)) {
-            let input: Vec<f32> = (0..shape.input_len()).map(|i| (i % 7) as f32 - 3.0).collect();
-            let mut output = vec![0.0; shape.pixels() * shape.out_c];
-            for (conv, best) in convs.iter().zip(best) {
-                let start = Instant::now();
-                conv.run(&input, shape.all_pixels(), &mut output);
-                *best = best.min(start.elapsed().as_secs_f64());
-            }
+        for (conv, best) in convs.iter().zip(&mut best) {
+            let shape = conv.shape();
+            let (input, output) = (&from[..shape.input_len()], &mut to[..output_len(shape)]);
+            let start = Instant::now();
+            conv.run(input, shape.all_pixels(), output);
+            *best = best.min(start.elapsed().as_secs_f64());
+            std::mem::swap(&mut from, &mut to);
         }
     }
-    let (mut sum, mut totals) = (0.0, std::collections::BTreeMap::<_, (f64, u64)>::new());
-    for ((line, shape), (convs, best)) in text.lines().zip(&layers).zip(convs.iter().zip(&best)) {
-        print!("{line:28}");
-        for (conv, seconds) in convs.iter().zip(best) {
-            print!("  {} {:.1}", conv.kernel_name(), shape.macs() as f64 / seconds * 1e-9);
-            let total = totals.entry(conv.kernel_name()).or_default();
-            *total = (total.0 + seconds, total.1 + shape.macs());
-        }
-        sum += best[0];
-        println!();
+    for ((line, conv), seconds) in text.lines().zip(&convs).zip(&best) {
+        let rate = conv.shape().macs() as f64 / seconds * 1e-9;
+        println!("{line:28} {:18} {:8.1} us {rate:6.1} GMAC/s", conv.kernel_name(), seconds * 1e6);
     }
-    for (name, (seconds, macs)) in totals {
-        let rate = macs as f64 / seconds * 1e-9;
-        println!("{name:20} {:8.3} ms {rate:6.1} GMAC/s", seconds * 1e3);
-    }
-    println!("{:20} {:8.3} ms", "first kernel of each", sum * 1e3);
+    println!("{:.3} ms", best.iter().sum::<f64>() * 1e3);
+}
+
+fn output_len(shape: &ConvShape) -> usize {
+    shape.pixels() * shape.out_c
 }
 
 fn parse(line: &str) -> ConvShape {
@@ -71,12 +70,9 @@ fn parse(line: &str) -> ConvShape {
     }
 }
 
-/// One for each vector kernel of this CPU.
-fn convs(shape: &ConvShape) -> Vec<ConvF32> {
+/// The best kernel, with bounds that keep the values ordinary over many layers.
+fn conv(shape: ConvShape) -> ConvF32 {
     let weights: Vec<f32> = (0..shape.weight_len()).map(|i| (i % 11) as f32 - 5.0).collect();
-    let clamp = (f32::NEG_INFINITY, f32::INFINITY);
-    let params = ConvF32Params { shape: *shape, weights: &weights, bias: &[], clamp };
-    let names = ConvF32::kernel_names(shape);
-    let vector = &names[..names.len().saturating_sub(1).max(1)];
-    vector.iter().filter_map(|name| ConvF32::with_kernel(&params, name)).collect()
+    let params = ConvF32Params { shape, weights: &weights, bias: &[], clamp: (-1.0, 1.0) };
+    ConvF32::new(&params, Isa::best())
 }

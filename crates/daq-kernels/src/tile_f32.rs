@@ -16,11 +16,13 @@ const LINE: usize = 16;
 /// The vectors of a panel for a single row.
 const WIDE: usize = 8;
 
-/// Inputs that a tile takes in at most before the next tile's turn: 64 KiB of weights.
+/// Inputs that a tile takes in at most before the next tile's turn: 64 KiB of weights with
+/// AVX2, 128 KiB with AVX-512.
 const PART: usize = 1024;
 
-/// The panels of `columns` columns as `(first column, vectors)`: two vectors wide, but three for the last
-/// three and one where there is just one. A matrix of a single row has `WIDE` ones as long as they last, since its tiles need other columns to have enough sums to work on at a time.
+/// The panels of `columns` columns as `(first column, vectors)`: two vectors wide, but three for
+/// the last three and one where there is just one. A matrix of a single row has `WIDE` ones as long
+/// as they last, since its tiles need other columns to have enough sums to work on at a time.
 pub(crate) fn panels<V: Vector>(
     columns: usize,
     rows: usize,
@@ -95,7 +97,7 @@ impl Panel {
                         start: first.then_some(self.packed),
                         weights: self.packed.add(width * (1 + tap * self.depth + k)),
                         next: self.packed,
-                        pace: usize::MAX,
+                        pace: 0,
                         output: self.output,
                         stride: self.stride,
                         columns: self.columns,
@@ -126,7 +128,7 @@ struct Part {
     /// The weights of the next part, which a tile fetches some of into the second cache: they are
     /// read once for many rows and would otherwise be waited for. Never dereferenced.
     next: *const f32,
-    /// How many inputs a tile takes in for each cache line that it fetches.
+    /// How many weights a tile fetches for each input that it takes in.
     pace: usize,
     output: *mut f32,
     stride: usize,
@@ -144,8 +146,8 @@ impl Part {
         let tiles = count.div_ceil(V::ROWS[N - 1]);
         let steps = self.tap_count * self.depth;
         self.next = self.weights.wrapping_add(steps * N * V::LANES);
-        // So that all tiles together fetch as many lines as there are weights.
-        self.pace = (tiles * LINE / (N * V::LANES)).max(8);
+        // So that all tiles together fetch all weights.
+        self.pace = (N * V::LANES).div_ceil(tiles).min(LINE);
         for tile in 0..tiles {
             let height = (count + tile) / tiles;
             // SAFETY: the heights add up to `count`; the rest is the caller's promise.
@@ -168,7 +170,7 @@ impl Part {
                 }
                 self.taps = self.taps.add(height);
                 self.output = self.output.add(height * self.stride);
-                self.next = self.next.wrapping_add(steps / self.pace * LINE);
+                self.next = self.next.wrapping_add(steps * self.pace);
             }
         }
     }
@@ -197,6 +199,8 @@ impl Part {
         if N == WIDE || M <= V::ROWS[N - 1] {
             // SAFETY: the caller's promise.
             unsafe { V::run(Tile::<V, M, N>(self, PhantomData)) }
+        } else {
+            unreachable!("a tile of {M} rows by {N} vectors");
         }
     }
 }
@@ -212,16 +216,24 @@ impl<V: Vector, const M: usize, const N: usize> Work for Tile<'_, V, M, N> {
         // vectors `tap_count * depth` times, an input by `depth` from `offset` on, and of an
         // output's last vector only the lanes that exist are touched.
         unsafe {
-            let mut acc: [[V; N]; M] = std::array::from_fn(|i| {
-                std::array::from_fn(|j| match part.start {
-                    Some(start) => V::load(start.add(j * V::LANES)),
-                    None => {
-                        let output = part.output.add(i * part.stride + j * V::LANES);
+            // Loops, not a closure for each row, which would be called and not inlined.
+            let mut acc = [[V::splat(0.0); N]; M];
+            if let Some(start) = part.start {
+                acc = [std::array::from_fn(|j| V::load(start.add(j * V::LANES))); M];
+            } else {
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    let output = part.output.add(i * part.stride);
+                    for (j, acc) in acc.iter_mut().enumerate() {
+                        let output = output.add(j * V::LANES);
                         let left = part.columns - j * V::LANES;
-                        if left >= V::LANES { V::load(output) } else { V::load_part(output, left) }
+                        *acc = if left >= V::LANES {
+                            V::load(output)
+                        } else {
+                            V::load_part(output, left)
+                        };
                     }
-                })
-            });
+                }
+            }
             let mut weights = part.weights;
             let mut next = part.next;
             let mut taps = part.taps;
@@ -229,22 +241,16 @@ impl<V: Vector, const M: usize, const N: usize> Work for Tile<'_, V, M, N> {
                 let inputs: [*const f32; M] =
                     std::array::from_fn(|i| (*taps.add(i)).add(part.offset));
                 taps = taps.add(part.tap_stride);
-                let mut k = 0;
-                while k < part.depth {
+                for k in 0..part.depth {
                     _mm_prefetch::<_MM_HINT_T1>(next.cast());
-                    next = next.wrapping_add(LINE);
-                    let end = part.depth.min(k.saturating_add(part.pace));
-                    while k < end {
-                        let row: [V; N] =
-                            std::array::from_fn(|j| V::load(weights.add(j * V::LANES)));
-                        weights = weights.add(N * V::LANES);
-                        for i in 0..M {
-                            let value = V::splat(*inputs[i].add(k));
-                            for j in 0..N {
-                                acc[i][j] = value.fma(row[j], acc[i][j]);
-                            }
+                    next = next.wrapping_add(part.pace);
+                    let row: [V; N] = std::array::from_fn(|j| V::load(weights.add(j * V::LANES)));
+                    weights = weights.add(N * V::LANES);
+                    for i in 0..M {
+                        let value = V::splat(*inputs[i].add(k));
+                        for j in 0..N {
+                            acc[i][j] = value.fma(row[j], acc[i][j]);
                         }
-                        k += 1;
                     }
                 }
             }
