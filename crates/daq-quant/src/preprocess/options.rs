@@ -24,8 +24,8 @@ pub enum Resize {
     /// `stretch`: to the target size, whatever the aspect ratio.
     #[default]
     Stretch,
-    /// `crop:R` with R in (0, 1]: keeping the aspect ratio until the short side is round(target / R), then
-    /// the target cut from the centre. `crop:0.875` is the usual evaluation of ImageNet models (256, then 224).
+    /// `crop:R` with R in (0, 1]: the central rectangle of the target's aspect ratio whose side is R of the
+    /// picture's short side, resized to the target. `crop:0.875` is the usual evaluation of ImageNet models.
     Crop(f32),
     /// `pad`, `pad:center` or `pad:right`: keeping the aspect ratio, and filling the rest of the target.
     Pad(PadPlace),

@@ -22,38 +22,25 @@ pub(super) struct Placement {
     /// Its left and top edge in the target.
     pub(super) at: (usize, usize),
     /// The rectangle of the source that becomes the piece: left, top, width, height.
-    pub(super) from: [f64; 4],
-}
-
-/// Half to even, as Python's `round`, which training pipelines centre their crops with.
-fn half(n: usize) -> usize {
-    n / 2 + usize::from(n % 4 == 3)
+    pub(super) from: [usize; 4],
 }
 
 impl Placement {
     /// The geometry of `resize` for a source of `width` x `height` pixels.
     pub(super) fn new(resize: Resize, width: usize, height: usize, target: Size) -> Self {
         let (w, h) = (width as f64, height as f64);
-        let all = [0.0, 0.0, w, h];
+        let all = [0, 0, width, height];
         let scaled = |n: f64, limit: usize| (n.round() as usize).clamp(1, limit);
         match resize {
             Resize::Stretch => Self { size: target, at: (0, 0), from: all },
             Resize::Crop(ratio) => {
-                // The whole picture is resized to cover (bw, bh), its long side truncated as torchvision does ...
-                let grown = |n: usize| (n as f64 / super::options::short(ratio)).round() as usize;
-                let (bw, bh) = (grown(target.width), grown(target.height));
-                let (rw, rh) = match width as u128 * bh as u128 >= height as u128 * bw as u128 {
-                    true => ((bh as u128 * width as u128 / height as u128) as usize, bh),
-                    false => (bw, (bw as u128 * height as u128 / width as u128) as usize),
-                };
-                // ... but only the part that is kept gets computed: the same filter taps, without the
-                // gigantic picture that a very long one would become.
-                let (x, y) = (half(rw - target.width), half(rh - target.height));
-                let (sx, sy) = (w / rw as f64, h / rh as f64);
-                let (x, y) = (x as f64 * sx, y as f64 * sy);
-                let from_width = (target.width as f64 * sx).min(w - x);
-                let from_height = (target.height as f64 * sy).min(h - y);
-                Self { size: target, at: (0, 0), from: [x, y, from_width, from_height] }
+                // The largest rectangle of the target's shape, then the ratio of its sides, truncated.
+                let unit = (w / target.width as f64).min(h / target.height as f64)
+                    * super::options::short(ratio);
+                let side = |n: usize, limit: usize| ((n as f64 * unit) as usize).clamp(1, limit);
+                let (cw, ch) = (side(target.width, width), side(target.height, height));
+                let from = [(width - cw) / 2, (height - ch) / 2, cw, ch];
+                Self { size: target, at: (0, 0), from }
             }
             Resize::Pad(place) => {
                 let size = match place {
@@ -81,7 +68,7 @@ impl Placement {
     }
 }
 
-/// Resizes the rectangle that `place` names.
+/// Cuts the rectangle that `place` names and resizes it; the filters see nothing around it.
 ///
 /// # Errors
 /// The text of the resizer's error; sizes out of its range are the only known cause.
@@ -91,27 +78,36 @@ pub(super) fn resize(
     place: &Placement,
 ) -> Result<Pixels, String> {
     let Size { width, height } = place.size;
-    let [left, top, from_width, from_height] = place.from;
+    let pixels = cut(pixels, place.from);
     let filter = match how {
-        Interpolation::Nearest => return Ok(nearest(&pixels, place)),
+        Interpolation::Nearest => return Ok(nearest(&pixels, place.size)),
         Interpolation::Bilinear => FilterType::Bilinear,
         Interpolation::Bicubic => FilterType::CatmullRom,
         Interpolation::Area => FilterType::Box,
     };
     // Pillow filters the rows first and keeps 8 bits between; done the other way round, bicubic overshoots
-    // are cut off elsewhere. Only rows that the second pass reads are computed.
-    let reach = 2.0 * (from_height / height as f64).max(1.0) + 2.0;
-    let first = (top - reach).floor().max(0.0);
-    let rows = (top + from_height + reach).ceil().min(pixels.height as f64) - first;
-    let between = convolve(&pixels, filter, [left, first, from_width, rows], width, rows as usize)?;
-    convolve(&between, filter, [0.0, top - first, width as f64, from_height], width, height)
+    // are cut off elsewhere.
+    let between = convolve(&pixels, filter, width, pixels.height)?;
+    convolve(&between, filter, width, height)
 }
 
-/// Makes the rectangle `from` (left, top, width, height) into `width` x `height` pixels.
+/// The rectangle `[left, top, width, height]` of a picture.
+fn cut(pixels: Pixels, [left, top, width, height]: [usize; 4]) -> Pixels {
+    if (width, height) == (pixels.width, pixels.height) {
+        return pixels;
+    }
+    let c = pixels.channels;
+    let mut data = Vec::with_capacity(width * height * c);
+    for row in pixels.data.chunks_exact(pixels.width * c).skip(top).take(height) {
+        data.extend_from_slice(&row[left * c..][..width * c]);
+    }
+    Pixels { width, height, channels: c, data }
+}
+
+/// Filters a picture to `width` x `height` pixels.
 fn convolve(
     pixels: &Pixels,
     filter: FilterType,
-    from: [f64; 4],
     width: usize,
     height: usize,
 ) -> Result<Pixels, String> {
@@ -120,26 +116,23 @@ fn convolve(
     let source = ImageRef::new(side(pixels.width)?, side(pixels.height)?, &pixels.data, kind)
         .map_err(|e| e.to_string())?;
     let mut out = Image::new(side(width)?, side(height)?, kind);
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(filter))
-        .crop(from[0], from[1], from[2], from[3])
-        .use_alpha(false);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
     Resizer::new().resize(&source, &mut out, &options).map_err(|e| e.to_string())?;
     Ok(Pixels { width, height, channels: pixels.channels, data: out.into_vec() })
 }
 
 /// The source pixel under each target pixel's centre.
-fn nearest(pixels: &Pixels, place: &Placement) -> Pixels {
-    let Size { width, height } = place.size;
-    let [left, top, from_width, from_height] = place.from;
-    let under = |start: f64, length: f64, n: usize, limit: usize| -> Vec<usize> {
-        let step = length / n as f64;
-        (0..n).map(|i| ((start + (i as f64 + 0.5) * step) as usize).min(limit - 1)).collect()
+fn nearest(pixels: &Pixels, Size { width, height }: Size) -> Pixels {
+    // Adding steps, as Pillow does, decides ties as Pillow does.
+    let under = |n: usize, length: usize| -> Vec<usize> {
+        let step = length as f64 / n as f64;
+        let centres = std::iter::successors(Some(step * 0.5), |at| Some(at + step));
+        centres.take(n).map(|at| (at as usize).min(length - 1)).collect()
     };
-    let columns = under(left, from_width, width, pixels.width);
+    let columns = under(width, pixels.width);
     let c = pixels.channels;
     let mut data = Vec::with_capacity(width * height * c);
-    for y in under(top, from_height, height, pixels.height) {
+    for y in under(height, pixels.height) {
         let row = &pixels.data[y * pixels.width * c..][..pixels.width * c];
         columns.iter().for_each(|&x| data.extend_from_slice(&row[x * c..][..c]));
     }

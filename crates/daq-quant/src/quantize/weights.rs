@@ -44,7 +44,7 @@ pub(super) fn quantize(
     let (codes, quant) = match scheme {
         Weights::Asymmetric => asymmetric(&weights, bias.as_ref(), x_scale),
         _ => {
-            let per_channel = scheme == Weights::PerChannel && channels.separable;
+            let per_channel = scheme == Weights::PerChannel;
             let (scale, widened) =
                 symmetric_scales(&weights, &channels, per_channel, bias.as_ref(), x_scale);
             if widened > 0 {
@@ -127,21 +127,19 @@ struct Channels {
     count: usize,
     /// Elements after the axis.
     inner: usize,
-    /// Whether each channel can have a scale of its own.
-    separable: bool,
 }
 
 impl Channels {
     fn of(op: &Op, shape: &[usize]) -> Channels {
-        let (axis, separable) = match op {
-            Op::Gemm(gemm) if gemm.trans_b => (0, true),
-            Op::Gemm(_) => (1, true),
-            Op::MatMul(_) => (shape.len() - 1, true),
-            // TODO-CT
-            _ if op.name() == "ConvTranspose" => (1, true), // TODO-CT
-            _ => (0, true),
+        let axis = match op {
+            Op::Gemm(gemm) if gemm.trans_b => 0,
+            Op::Gemm(_) => 1,
+            Op::MatMul(_) => shape.len() - 1,
+            // Weights [C, M / group, kH, kW]: channels of different groups share a scale.
+            Op::ConvTranspose(_) => 1,
+            _ => 0,
         };
-        Channels { axis, count: shape[axis], inner: shape[axis + 1..].iter().product(), separable }
+        Channels { axis, count: shape[axis], inner: shape[axis + 1..].iter().product() }
     }
 
     fn of_element(&self, i: usize) -> usize {

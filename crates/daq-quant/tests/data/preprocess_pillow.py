@@ -19,11 +19,11 @@ def fit(im, resize, flt, th, tw):
     kind, _, arg = resize.partition(":")
     if kind == "stretch":
         return np.asarray(im.resize((tw, th), flt))
-    if kind == "crop":  # torchvision: Resize(short side), CenterCrop
-        bw, bh = round(tw / float(arg)), round(th / float(arg))
-        rw, rh = (int(bh * w / h), bh) if w * bh >= h * bw else (bw, int(bw * h / w))
-        left, top = int(round((rw - tw) / 2.0)), int(round((rh - th) / 2.0))
-        return np.asarray(im.resize((rw, rh), flt))[top:top + th, left:left + tw]
+    if kind == "crop":  # a part of the largest central rectangle of the target's shape
+        unit = min(w / tw, h / th) * float(arg)
+        cw, ch = max(1, int(tw * unit)), max(1, int(th * unit))
+        left, top = (w - cw) // 2, (h - ch) // 2
+        return np.asarray(im.crop((left, top, left + cw, top + ch)).resize((tw, th), flt))
     if arg == "right":  # PaddleOCR: full height, at most the target's width
         nw, nh = min(tw, int(np.ceil(th * w / h))), th
     else:
