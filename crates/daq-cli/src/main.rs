@@ -1,2 +1,80 @@
-//! The `daq` command.
-fn main() {}
+//! The `daq` command: quantize, convert, inspect, run, evaluate and time models.
+//!
+//! One file per command; each has its arguments and a `run` that writes what the user asked for to
+//! `out`. Everything else (progress, warnings, errors) goes to stderr.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod convert;
+mod eval;
+mod inspect;
+mod messages;
+mod model;
+mod options;
+mod output;
+mod quantize;
+mod run;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Quantizes vision models to 8 bits and runs them.
+///
+/// A float ONNX model and a folder of pictures become a quantized model (`quantize`), that becomes
+/// one `.daq` file (`convert`), and that runs (`run`, `eval`, `bench`).
+#[derive(Parser)]
+#[command(name = "daq", version, after_help = START)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Say errors only, without a progress bar
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+const START: &str = "\
+Start with:
+  daq quantize --image_dir pictures model.onnx table.txt
+  daq convert quant-model.onnx model.daq
+  daq run model.daq picture.jpg
+
+`daq COMMAND --help` ends with an example of each command.
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+#[derive(Subcommand)]
+enum Command {
+    Quantize(Box<quantize::Args>),
+    Convert(convert::Args),
+    Inspect(inspect::Args),
+    Run(run::Args),
+    Eval(eval::Args),
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    messages::start(cli.verbose, cli.quiet);
+    let mut out = std::io::stdout().lock();
+    let result = match cli.command {
+        Command::Quantize(args) => quantize::run(&args, &mut out),
+        Command::Convert(args) => convert::run(&args, &mut out),
+        Command::Inspect(args) => inspect::run(&args, &mut out),
+        Command::Run(args) => run::run(&args, &mut out),
+        Command::Eval(args) => eval::run(&args, &mut out),
+        Command::Bench(args) => bench::run(&args, &mut out),
+    };
+    match result.and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // `daq inspect model.daq | head` has seen enough.
+        Err(e) if output::is_broken_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            messages::line(&format!("error: {e}"));
+            ExitCode::from(if e.is::<options::Usage>() { 2 } else { 1 })
+        }
+    }
+}

@@ -95,6 +95,14 @@ pub fn write_atomically(
     Ok(())
 }
 
+/// Whether files can be made in `folder`: it has a write permission at all (which would not stop an
+/// administrator), and making one works.
+pub fn is_writable(folder: &Path) -> bool {
+    let marked = |m: std::fs::Metadata| m.is_dir() && !m.permissions().readonly();
+    folder.metadata().is_ok_and(marked)
+        && tempfile::Builder::new().prefix(".daq-").tempfile_in(folder).is_ok()
+}
+
 fn fill(
     file: &mut File,
     write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
@@ -141,6 +149,20 @@ mod tests {
         assert!(matches!(error, WriteError::NoSpace(_)), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(names(dir.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn only_folders_without_a_read_only_mark_are_writable() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(is_writable(dir.path()));
+        assert!(names(dir.path()).is_empty());
+        assert!(!is_writable(&dir.path().join("missing")));
+        let folder = dir.path().join("folder");
+        std::fs::create_dir(&folder).unwrap();
+        let mut permissions = folder.metadata().unwrap().permissions();
+        permissions.set_readonly(true);
+        std::fs::set_permissions(&folder, permissions).unwrap();
+        assert!(!is_writable(&folder));
     }
 
     #[test]

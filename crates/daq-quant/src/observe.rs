@@ -19,9 +19,10 @@ pub trait Observer: Send {
 }
 
 /// How ranges are chosen from what calibration sees.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum CalibrationMethod {
     /// The lowest and the highest value.
+    #[default]
     MinMax,
     /// The range that holds this percentage of the values (50..=100), cut equally at both ends.
     Percentile(f32),

@@ -43,7 +43,8 @@ pub fn unfold(graph: &Graph) -> Graph {
 
 struct Unfold<'a> {
     out: &'a mut Graph,
-    /// The float side of each value of codes, as readers see it.
+    /// The float side of each value of codes, as readers see it, and of each float that another one
+    /// takes the place of.
     reals: HashMap<ValueId, ValueId>,
 }
 
@@ -71,13 +72,13 @@ impl Unfold<'_> {
 
     /// The float reading of a value of codes, through a DequantizeLinear.
     fn real(&mut self, id: ValueId) -> ValueId {
+        if let Some(&real) = self.reals.get(&id) {
+            return real;
+        }
         let value = &self.out.values[id];
         let codes = value.quant.is_some() && value.dtype != DType::F32;
         if !codes {
             return id;
-        }
-        if let Some(&real) = self.reals.get(&id) {
-            return real;
         }
         let base = value.name.trim_end_matches(QUANTIZED).to_string();
         let real = Value::new(format!("{base}{DEQUANTIZED}"), DType::F32, &value.shape);
@@ -113,12 +114,21 @@ impl Unfold<'_> {
     }
 
     fn quantize_node(&mut self, node: &Node) {
-        self.out.nodes.push(node.clone());
+        let mut node = node.clone();
+        node.inputs[0] = node.inputs[0].map(|id| self.real(id));
+        self.out.nodes.push(node);
     }
 
     fn dequantize_node(&mut self, node: &Node) {
-        if let Some(from) = node.inputs[0] {
-            self.reals.insert(from, node.outputs[0]);
+        let (from, to) = (node.inputs[0], node.outputs[0]);
+        let real = from.and_then(|from| self.reals.get(&from).copied());
+        if let (Some(real), false) = (real, self.out.outputs.contains(&to)) {
+            // An 8-bit node before has read the same codes: one DequantizeLinear serves both.
+            self.reals.insert(to, real);
+            return;
+        }
+        if let Some(from) = from {
+            self.reals.insert(from, to);
         }
         self.out.nodes.push(node.clone());
     }

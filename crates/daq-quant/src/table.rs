@@ -173,7 +173,8 @@ impl Table {
     }
 
     /// Gives an 8-bit graph the scales and zero points of the table. Values that the table leaves
-    /// out keep theirs; biases follow. Returns how many values changed.
+    /// out keep theirs; biases follow. A float input or output gets the scale at which its caller
+    /// may use codes, which an ONNX model cannot hold. Returns how many values changed.
     pub fn apply(&self, graph: &mut Graph) -> Result<usize, TableError> {
         let mut changed = 0;
         let before = graph.clone();
@@ -185,7 +186,14 @@ impl Table {
                 graph.find_value(name).ok_or_else(|| TableError::UnknownTensor(name.clone()))?;
             let Entry::Own { scale, zero_point, kind } = entry else { continue };
             let why = |why: String| TableError::Unfit { name: name.clone(), why };
+            let port = graph.inputs.contains(&id) || graph.outputs.contains(&id);
             let value = &mut graph.values[id];
+            if let (None, DType::F32, true, [one]) = (&value.quant, value.dtype, port, &scale[..]) {
+                // A float interface: the scale at which its caller may give or take codes.
+                value.quant = Some(QuantParams::per_tensor(*one, zero_point[0]));
+                changed += 1;
+                continue;
+            }
             let Some(quant) = &mut value.quant else {
                 return Err(why("the tensor is float in this model".into()));
             };

@@ -1,0 +1,351 @@
+//! `daq quantize`: a float model and a folder of pictures become a quantized model and its table.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use clap::ValueEnum;
+use daq::Graph;
+use daq_quant::calibrate::{CalibrateOptions, Calibration, calibrate};
+use daq_quant::dataset::DatasetKind;
+use daq_quant::files::{is_writable, write_atomically};
+use daq_quant::observe::CalibrationMethod;
+use daq_quant::qdq::{self, FLOAT_OUTPUT};
+use daq_quant::quantize::{Decision, QuantizeOptions, Weights, quantize};
+use daq_quant::samples::{PREPROCESS, PreparedDataset};
+use daq_quant::table::Table;
+use daq_quant::{calibrate::Samples, onnx};
+
+use crate::messages::{self, Progress};
+use crate::model::{self, FLOAT_BECAUSE, VERSION};
+use crate::options::{PreprocessArgs, SampleArgs, ShapeArgs, positive};
+use crate::output::{self, quoted};
+
+const EXAMPLE: &str = "\
+Example:
+  daq quantize --image_dir pictures --resize crop:0.875 --samples 100 mobilenet_v2.onnx table.txt
+
+Every flag is also understood with - instead of _, and with _ instead of -.
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+/// Quantizes a float .onnx model to 8 bits.
+///
+/// Runs the model on the pictures to see the range of each tensor, and writes a quantized .onnx
+/// model (QuantizeLinear/DequantizeLinear form, which other tools read too) and a table of scales.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// The float model
+    #[arg(value_name = "MODEL.onnx")]
+    pub model: PathBuf,
+    /// Where to write scales and zero points as text
+    #[arg(value_name = "TABLE.txt")]
+    pub table: PathBuf,
+    /// A folder of pictures (.jpg, .png) or arrays (.npy, .npz) as the model will see
+    #[arg(long = "image_dir", alias = "image-dir", visible_alias = "data", value_name = "DIR")]
+    pub image_dir: PathBuf,
+    /// The quantized model [default: quant-MODEL.onnx beside the model]
+    #[arg(short, long, value_name = "FILE.onnx")]
+    pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub samples: SampleArgs,
+    /// Samples that a thread takes at a time
+    #[arg(long = "batch_size", alias = "batch-size", value_name = "N", default_value_t = 1,
+          value_parser = positive)]
+    pub batch_size: usize,
+    /// How ranges are chosen: minmax, mse, percentile or percentile:99.9
+    #[arg(long, value_name = "METHOD", default_value_t)]
+    pub calibration: CalibrationMethod,
+    /// How weights are quantized
+    #[arg(long, value_enum, default_value = "per-channel")]
+    pub weights: WeightsArg,
+
+    /// Be float again after this tensor; the model's output gives a float output (repeatable)
+    #[arg(long = "dequantize_after", alias = "dequantize-after", value_name = "TENSOR")]
+    pub dequantize_after: Vec<String>,
+    /// Stay float up to and with this tensor (repeatable)
+    #[arg(long = "quantize_after", alias = "quantize-after", value_name = "TENSOR")]
+    pub quantize_after: Vec<String>,
+    /// Keep the model's inputs float
+    #[arg(long = "float_input", alias = "float-input")]
+    pub float_input: bool,
+    /// Nodes, tensors or operators to leave in float (comma-separated or repeatable)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub exclude: Vec<String>,
+    /// The only operators to quantize, as Conv,Gemm
+    #[arg(long, value_name = "OP,OP", value_delimiter = ',')]
+    pub ops: Option<Vec<String>>,
+
+    #[command(flatten)]
+    pub preprocess: PreprocessArgs,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+    /// Overwrite files even if this tool did not make them
+    #[arg(long)]
+    pub force: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How weights are quantized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WeightsArg {
+    /// Signed, a scale for each output channel
+    #[value(alias = "per_channel")]
+    PerChannel,
+    /// Signed, one scale
+    #[value(alias = "per_tensor")]
+    PerTensor,
+    /// Unsigned, one scale and zero point
+    Asymm,
+}
+
+impl From<WeightsArg> for Weights {
+    fn from(arg: WeightsArg) -> Weights {
+        match arg {
+            WeightsArg::PerChannel => Weights::PerChannel,
+            WeightsArg::PerTensor => Weights::PerTensor,
+            WeightsArg::Asymm => Weights::Asymmetric,
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
+    // Nobody should wait for calibration to learn that a name was wrong.
+    let (target, moved) = target(args);
+    if model::is_daq(&args.model)? {
+        let shown = args.model.display();
+        bail!("{shown} is a .daq file; quantize the float .onnx model that it was made of");
+    }
+    let inputs = [args.model.as_path()];
+    if args.table == target {
+        bail!("{} is given twice, as the model to write and as the table", target.display());
+    }
+    let by_daq = "a model by daq quantize";
+    output::check(&target, &inputs, by_daq, is_own_model, args.force)?;
+    output::check(&args.table, &inputs, "a table", is_table, args.force)?;
+
+    let float = model::open_onnx(&args.model, &args.shapes)?;
+    let settings = args.preprocess.settings(model::preprocess(&float, &args.model)?)?;
+    let mut data = PreparedDataset::open(&args.image_dir, &float, settings)?;
+    if let Some(samples) = args.samples.samples {
+        data.dataset.choose(samples, args.samples.seed);
+    }
+    check_options(&float, args)?;
+    let (calibration, time) = observe(&float, &data, args)?;
+
+    let options = QuantizeOptions {
+        weights: args.weights.into(),
+        dequantize_after: args.dequantize_after.clone(),
+        quantize_after: args.quantize_after.clone(),
+        float_input: args.float_input,
+        exclude: args.exclude.clone(),
+        ops: args.ops.clone(),
+    };
+    let quantized = quantize(&float, &calibration.ranges(), &options)?;
+    let mut graph = quantized.graph;
+    describe(&mut graph, &float, args, &data, &quantized.decisions)?;
+    let unfolded = qdq::unfold(&graph);
+    // The table speaks of what `daq convert` will read.
+    let table = Table::of(&qdq::fold(&unfolded))?;
+    onnx::write(&unfolded, &target)?;
+    write_atomically(&args.table, |w| w.write_all(table.to_text().as_bytes()))?;
+
+    Summary {
+        args,
+        target,
+        moved,
+        entries: table.entries.len(),
+        calibration,
+        time,
+        pictures: data.dataset.kind() == DatasetKind::Pictures,
+        decisions: quantized.decisions,
+        messages: quantized.messages,
+    }
+    .print(out)
+}
+
+/// The quantized model's path, and whether it is not where it was expected: beside the model, or in
+/// the current folder where the model's may not be written.
+fn target(args: &Args) -> (PathBuf, bool) {
+    if let Some(path) = &args.output {
+        return (path.clone(), false);
+    }
+    let name = args.model.file_name().unwrap_or_default().to_string_lossy();
+    let name = format!("quant-{name}");
+    let beside = args.model.with_file_name(&name);
+    match is_writable(&output::folder_of(&beside)) {
+        true => (beside, false),
+        false => (PathBuf::from(name), true),
+    }
+}
+
+fn is_own_model(path: &Path) -> bool {
+    onnx::read(path, &onnx::ReadOptions::default()).is_ok_and(|g| g.metadata.contains_key(VERSION))
+}
+
+fn is_table(path: &Path) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| Table::from_text(&text).is_ok())
+}
+
+/// Quantizes with no ranges at all: finds wrong names, NaN in weights and models that are quantized
+/// already before calibration takes its time.
+fn check_options(float: &Graph, args: &Args) -> Result<()> {
+    let options = QuantizeOptions {
+        dequantize_after: args.dequantize_after.clone(),
+        quantize_after: args.quantize_after.clone(),
+        exclude: args.exclude.clone(),
+        ops: args.ops.clone(),
+        ..QuantizeOptions::default()
+    };
+    quantize(float, &BTreeMap::new(), &options)?;
+    Ok(())
+}
+
+fn observe(float: &Graph, data: &PreparedDataset, args: &Args) -> Result<(Calibration, Duration)> {
+    let progress = Progress::new("calibrating", data.len());
+    let options = CalibrateOptions {
+        method: args.calibration,
+        workers: args.samples.workers(),
+        batch_size: args.batch_size,
+    };
+    let result = calibrate(float, data, &options, &|| progress.step());
+    let time = progress.finish();
+    let calibration = result.map_err(|e| anyhow!("{}: {e}", args.model.display()))?;
+    messages::skipped(&calibration.skipped);
+    Ok((calibration, time))
+}
+
+/// Writes into the model's metadata what later commands want to know.
+fn describe(
+    graph: &mut Graph,
+    float: &Graph,
+    args: &Args,
+    data: &PreparedDataset,
+    decisions: &[Decision],
+) -> Result<()> {
+    let outputs = float.outputs.iter().map(|&id| &float.values[id].name);
+    if outputs.into_iter().any(|name| args.dequantize_after.contains(name)) {
+        graph.metadata.insert(FLOAT_OUTPUT.into(), "1".into());
+    }
+    if data.dataset.kind() == DatasetKind::Pictures {
+        graph.metadata.insert(PREPROCESS.into(), data.preprocess.to_json());
+    }
+    let reasons: BTreeMap<&str, &str> = decisions
+        .iter()
+        .filter_map(|d| Some((d.node.as_str(), d.float_because.as_deref()?)))
+        .collect();
+    if !reasons.is_empty() {
+        graph.metadata.insert(FLOAT_BECAUSE.into(), serde_json::to_string(&reasons)?);
+    }
+    graph.metadata.insert(VERSION.into(), env!("CARGO_PKG_VERSION").into());
+    Ok(())
+}
+
+struct Summary<'a> {
+    args: &'a Args,
+    target: PathBuf,
+    moved: bool,
+    entries: usize,
+    calibration: Calibration,
+    time: Duration,
+    pictures: bool,
+    decisions: Vec<Decision>,
+    messages: Vec<String>,
+}
+
+impl Summary<'_> {
+    fn print(&self, out: &mut dyn Write) -> Result<()> {
+        let (model, table) = (&self.args.model, &self.args.table);
+        let [before, after] = [model::file_size(model), model::file_size(&self.target)];
+        let float: Vec<&Decision> =
+            self.decisions.iter().filter(|d| d.float_because.is_some()).collect();
+        let total = self.decisions.len();
+        let macs = |d: &[&Decision]| d.iter().map(|d| d.macs).sum::<u64>();
+        let all = macs(&self.decisions.iter().collect::<Vec<_>>());
+        let share = (all > 0).then(|| 1.0 - macs(&float) as f64 / all as f64);
+        let used = self.calibration.used;
+        let skipped = &self.calibration.skipped;
+        let seconds = self.time.as_secs_f64();
+        let rate = (used + skipped.len()) as f64 / seconds.max(1e-9);
+        let next = self.next();
+        if self.args.json {
+            let named =
+                |(name, why): &(String, String)| serde_json::json!({"name": name, "why": why});
+            let in_float = |d: &&Decision| {
+                serde_json::json!({"node": d.node, "op": d.op, "macs": d.macs,
+                    "why": d.float_because})
+            };
+            let json = serde_json::json!({
+                "output": self.target.display().to_string(),
+                "table": table.display().to_string(),
+                "table_entries": self.entries,
+                "size_before": before,
+                "size_after": after,
+                "operators": total,
+                "operators_8bit": total - float.len(),
+                "macs_8bit": share,
+                "float_operators": float.iter().map(in_float).collect::<Vec<_>>(),
+                "samples": used,
+                "skipped": skipped.iter().map(named).collect::<Vec<_>>(),
+                "seconds": seconds,
+                "pictures_per_second": rate,
+                "messages": self.messages,
+                "next": next,
+            });
+            writeln!(out, "{json:#}")?;
+            return Ok(());
+        }
+        let what = if self.pictures { "picture" } else { "sample" };
+        let left_out = match skipped.len() {
+            0 => String::new(),
+            n => format!(", {n} skipped"),
+        };
+        writeln!(
+            out,
+            "calibrated with {} in {seconds:.1} s ({rate:.1}/s){left_out}",
+            output::count(used, what)
+        )?;
+        let macs_text =
+            share.map_or(String::new(), |s| format!(", {} of the MACs", output::percent(s)));
+        writeln!(out, "{} of {total} operators in 8 bits{macs_text}", total - float.len())?;
+        if !float.is_empty() {
+            let row = |d: &&Decision| {
+                let why = d.float_because.clone().unwrap_or_default();
+                vec![d.node.clone(), d.op.clone(), output::macs(d.macs), why]
+            };
+            let rows = float.iter().map(row).collect();
+            writeln!(out, "in float:\n{}", output::table(&["node", "op", ">MACs", "why"], rows))?;
+        }
+        for message in &self.messages {
+            writeln!(out, "note: {message}")?;
+        }
+        if self.moved {
+            let folder = output::folder_of(model);
+            let folder = folder.display();
+            writeln!(out, "note: {folder} is read-only, so the model is in the current folder")?;
+        }
+        let [before, after] = [before, after].map(output::bytes);
+        writeln!(out, "{}: {after} (from {before})", self.target.display())?;
+        writeln!(out, "{}: {}", table.display(), entries(self.entries))?;
+        writeln!(out, "next: {next}")?;
+        Ok(())
+    }
+
+    /// The command to run now.
+    fn next(&self) -> String {
+        let name = self.args.model.with_extension("daq");
+        let name = PathBuf::from(name.file_name().unwrap_or_default());
+        let (model, table) = (quoted(&self.target), quoted(&self.args.table));
+        format!("daq convert {model} {} {table}", quoted(&name))
+    }
+}
+
+fn entries(n: usize) -> String {
+    format!("{n} {}", if n == 1 { "entry" } else { "entries" })
+}

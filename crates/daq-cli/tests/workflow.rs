@@ -1,0 +1,275 @@
+//! From a float model to an answer, with the example of the project.
+
+mod common;
+
+use common::{Folder, example, float_model};
+
+#[test]
+fn quantize_convert_evaluate_run() {
+    let f = Folder::new();
+    let (pictures, settings, model) =
+        (example("pictures"), example("preprocess.toml"), float_model());
+    let before = std::fs::read(&model).unwrap();
+
+    let args = ["quantize", "--image_dir", &pictures, "--preprocess", &settings, "--output"];
+    let ran = f.daq(&args).daq_more(&["q.onnx", &model, "table.txt", "--json"]).ok();
+    let summary = ran.json();
+    assert_eq!(summary["samples"], 100);
+    assert_eq!(summary["skipped"], serde_json::json!([]));
+    assert!(summary["size_after"].as_u64() < summary["size_before"].as_u64(), "{summary}");
+    assert!(summary["macs_8bit"].as_f64().unwrap() > 0.95, "{summary}");
+    assert_eq!(summary["next"], "daq convert q.onnx ppocr_cls_static_48x192.daq table.txt");
+    assert_eq!(std::fs::read(&model).unwrap(), before, "the input model changed");
+
+    let ran = f.run(&["convert", "q.onnx", "m.daq", "table.txt"]).ok();
+    assert!(ran.out.contains("the table changed 0 entries"), "{}", ran.out);
+    assert!(f.read("m.daq").len() < before.len());
+
+    let float =
+        f.run(&["eval", &model, "--images", &pictures, "--preprocess", &settings, "--json"]);
+    let float = float.ok().json();
+    assert!(float["top1"].as_f64().unwrap() >= 0.97, "{float}");
+    assert_eq!((&float["n"], &float["agreement"]), (&100.into(), &serde_json::Value::Null));
+
+    // The preprocessing travels with the model: the .daq and the .onnx agree without flags.
+    for quantized in ["m.daq", "q.onnx"] {
+        let args = ["eval", quantized, "--images", &pictures, "--reference", &model, "--json"];
+        let scores = f.run(&args).ok().json();
+        assert!(scores["top1"].as_f64().unwrap() >= 0.95, "{scores}");
+        assert!(scores["agreement"].as_f64().unwrap() >= 0.95, "{scores}");
+        assert!(scores["sqnr_db"].as_f64().unwrap() > 10.0, "{scores}");
+        assert!(scores["pictures_per_second"].as_f64().unwrap() > 0.0, "{scores}");
+    }
+
+    let picture = example("pictures/0001.jpg");
+    let ran = f.run(&["run", "m.daq", &picture, "--labels", &example("classes.txt")]).ok();
+    let best = ran.out.lines().nth(1).unwrap();
+    assert!(best.ends_with("180 degrees"), "{}", ran.out);
+}
+
+#[test]
+fn what_is_written_may_be_written_again() {
+    let f = Folder::with_models();
+    let pictures = example("pictures");
+    let first = f.files();
+    let args = ["quantize", "--data", &pictures, "--samples=4", "--preprocess"];
+    f.daq(&args)
+        .daq_more(&[&example("preprocess.toml"), "-o", "q.onnx", "m.onnx", "table.txt"])
+        .ok();
+    f.run(&["convert", "q.onnx", "m.daq", "table.txt"]).ok();
+    assert_eq!(f.files(), first, "the same call gives the same bytes");
+}
+
+#[test]
+fn every_spelling_of_every_flag() {
+    let pictures = example("pictures");
+    for dashed in [false, true] {
+        let spell = |flag: &str| match dashed {
+            true => flag.replace('_', "-"),
+            false => flag.replace("pad-value", "pad_value"),
+        };
+        let f = Folder::new();
+        std::fs::copy(float_model(), f.path("m.onnx")).unwrap();
+        let (dir, workers, batch) =
+            (spell("--image_dir"), spell("--num_workers"), spell("--batch_size"));
+        let (after, before) = (spell("--dequantize_after"), spell("--quantize_after"));
+        let (float_input, pad) = (spell("--float_input"), spell("--pad-value"));
+        let args: Vec<&str> = vec![
+            "quantize",
+            &dir,
+            &pictures,
+            &workers,
+            "2",
+            &batch,
+            "2",
+            &float_input,
+            &pad,
+            "0",
+            &after,
+            "save_infer_model/scale_0.tmp_1",
+            "--samples",
+            "6",
+            "--seed",
+            "3",
+            "--resize",
+            "pad:right",
+            "--color",
+            "bgr",
+            "--mean",
+            "127.5",
+            "--std=127.5,127.5,127.5",
+            "--interpolation",
+            "bilinear",
+            "--size",
+            "48x192",
+            "--calibration",
+            "minmax",
+            "--weights",
+            "per-tensor",
+            "--exclude",
+            "Softmax,Clip",
+            "--exclude",
+            "MaxPool",
+            "--shape",
+            "x=1,3,48,192",
+            "m.onnx",
+            "table.txt",
+        ];
+        f.run(&args).ok();
+        let metadata = f.run(&["inspect", "quant-m.onnx", "--json"]).ok().json();
+        assert_eq!(metadata["inputs"][0]["type"], "f32", "--float_input");
+        assert_eq!(metadata["outputs"][0]["type"], "f32", "--dequantize_after the output");
+        assert_eq!(metadata["preprocess"]["resize"], "pad:right");
+        assert_eq!(metadata["preprocess"]["size"], "48x192");
+        let text = f.run(&["inspect", "quant-m.onnx"]).ok().out;
+        assert!(text.contains("excluded by --exclude MaxPool"), "{text}");
+        // The tensors in the middle of the model are named as in the float one.
+        let nodes = metadata["nodes"].as_array().unwrap();
+        let tensor = nodes.iter().find(|n| n["op"] == "Conv").unwrap();
+        assert!(tensor["type"] == "u8", "{tensor}");
+        let unknown = f.run(&["quantize", &dir, &pictures, &before, "nothing", "m.onnx", "t.txt"]);
+        unknown.fails(1, &["--quantize_after nothing", "no such tensor"]);
+    }
+}
+
+#[test]
+fn weights_calibration_and_ops_change_the_model() {
+    let f = Folder::new();
+    let (model, pictures, settings) =
+        (float_model(), example("pictures"), example("preprocess.toml"));
+    let mut made = std::collections::BTreeSet::new();
+    let variants: &[&[&str]] = &[
+        &[],
+        &["--weights", "per_tensor"],
+        &["--weights", "asymm"],
+        &["--calibration", "percentile:99"],
+        &["--calibration", "mse"],
+        &["--ops", "Conv"],
+        &["--float_input"],
+        &["--seed", "1"],
+    ];
+    for (i, variant) in variants.iter().enumerate() {
+        let name = format!("q{i}.onnx");
+        let mut args =
+            vec!["quantize", "--image_dir", &pictures, "--preprocess", &settings, "--samples", "5"];
+        args.extend(*variant);
+        args.extend(["-o", &name, &model, "table.txt", "--force"]);
+        f.run(&args).ok();
+        made.insert(f.read(&name));
+        // However it was quantized, the table fits and the model works.
+        f.run(&["convert", &name, "m.daq", "table.txt"]).ok();
+        let scores = f.run(&["eval", "m.daq", "--images", &pictures, "--json"]).ok().json();
+        assert!(scores["top1"].as_f64().unwrap() > 0.6, "{variant:?}: {scores}");
+    }
+    assert_eq!(made.len(), variants.len(), "two variants gave the same model");
+}
+
+#[test]
+fn table_overrides_scales() {
+    let f = Folder::with_models();
+    let table = String::from_utf8(f.read("table.txt")).unwrap();
+    let line = table.lines().next().unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    let scale: f32 = words[2].parse().unwrap();
+    let other = line.replacen(words[2], &(scale * 2.0).to_string(), 1);
+    f.write("other.txt", table.replacen(line, &other, 1));
+    let ran = f.run(&["convert", "q.onnx", "other.daq", "other.txt"]).ok();
+    assert!(ran.out.contains("the table changed 1 entry"), "{}", ran.out);
+    assert_ne!(f.read("other.daq"), f.read("m.daq"));
+}
+
+#[test]
+fn layouts_and_class_names_are_kept() {
+    let f = Folder::with_models();
+    let classes = example("classes.txt");
+    let args = ["convert", "q.onnx", "nhwc.daq", "--input-layout", "nhwc", "--labels", &classes];
+    f.run(&args).ok();
+    let shape = |model: &str| f.run(&["inspect", model, "--json"]).ok().json()["inputs"][0].clone();
+    assert_eq!(shape("nhwc.daq")["shape"], serde_json::json!([1, 48, 192, 3]));
+    assert_eq!(shape("nhwc.daq")["layout"], "NHWC");
+    assert_eq!(shape("m.daq")["shape"], serde_json::json!([1, 3, 48, 192]));
+    let scores = |model: &str| f.run(&["run", model, "p.jpg"]).ok().out;
+    assert!(scores("nhwc.daq").contains("0 degrees"), "{}", scores("nhwc.daq"));
+    let bare = |s: String| s.replace("180 degrees", "").replace("0 degrees", "").replace(' ', "");
+    assert_eq!(bare(scores("nhwc.daq")), bare(scores("m.daq")));
+}
+
+#[test]
+fn arrays_serve_as_well_as_pictures() {
+    let f = Folder::with_models();
+    // One picture's tensor: what the model sees of p.jpg is not needed, any numbers do.
+    let data: Vec<u8> =
+        (0..3 * 48 * 192).flat_map(|i| ((i % 200) as f32 / 100.0 - 1.0).to_le_bytes()).collect();
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 48, 192), }";
+    let mut npy = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    npy.extend(format!("{header:<117}\n").bytes());
+    npy.extend(&data);
+    std::fs::create_dir(f.path("arrays")).unwrap();
+    f.write("arrays/a.npy", npy);
+    f.run(&["quantize", "--data", "arrays", "-o", "qa.onnx", "m.onnx", "ta.txt"]).ok();
+    let inspected = f.run(&["inspect", "qa.onnx", "--json"]).ok().json();
+    assert_eq!(inspected["preprocess"], serde_json::Value::Null, "arrays need none");
+
+    f.run(&["run", "m.daq", "arrays", "-o", "out.npz"]).ok();
+    let codes =
+        f.run(&["run", "m.daq", "arrays", "--quant-input", "--quant-output", "--json"]).ok();
+    assert_eq!(codes.json()[0]["outputs"][0]["type"], "u8");
+    let real = f.run(&["run", "m.daq", "arrays", "--quant-input", "--json"]).ok().json();
+    assert_eq!(real[0]["outputs"][0]["type"], "f32");
+    // The written outputs can be read and compared: codes in give what numbers in give.
+    f.run(&["run", "m.daq", "arrays", "--quant_input", "-o", "again.npz"]).ok();
+    assert_eq!(f.read("out.npz"), f.read("again.npz"));
+}
+
+#[test]
+fn pictures_that_cannot_be_decoded_are_skipped_and_named() {
+    let f = Folder::with_models();
+    std::fs::create_dir(f.path("pictures")).unwrap();
+    std::fs::copy(f.path("p.jpg"), f.path("pictures/good.jpg")).unwrap();
+    let half = f.read("p.jpg");
+    f.write("pictures/half.jpg", &half[..half.len() / 2]);
+    f.write("pictures/text.png", "not a picture");
+    f.write("pictures/empty.jpg", "");
+    let args = ["quantize", "--image_dir", "pictures", "m.onnx", "t.txt", "-o", "q2.onnx"];
+    let ran = f.daq(&args).daq_more(&["--json"]).ok();
+    assert_eq!(ran.json()["samples"], 1);
+    let skipped = ran.json()["skipped"].to_string();
+    for name in ["half.jpg", "text.png", "empty.jpg"] {
+        assert!(ran.err.contains(name) && skipped.contains(name), "{}\n{skipped}", ran.err);
+    }
+    let ran = f.run(&["eval", "m.daq", "--images", "pictures", "--reference", "m.onnx", "--json"]);
+    let ran = ran.ok().json();
+    assert_eq!((&ran["n"], ran["skipped"].as_array().unwrap().len()), (&1.into(), 3));
+    // A run says which inputs failed, shows the others, and fails.
+    let ran = f.run(&["run", "m.daq", "pictures"]).fails(1, &["half.jpg", "3 of 4 could not"]);
+    assert!(ran.out.contains("good.jpg"), "{}", ran.out);
+}
+
+#[test]
+fn inspect_shows_operators_and_reasons() {
+    let f = Folder::with_models();
+    let ran = f.run(&["inspect", "m.daq"]).ok();
+    for part in ["Conv", "in 8 bits", "HardSigmoid", "x: 1x3x48x192 u8", "MACs"] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    let operators = f.run(&["inspect", "--operators"]).ok().out;
+    assert!(operators.lines().any(|l| l.starts_with("Conv ")), "{operators}");
+    let json = f.run(&["inspect", "--operators", "--json"]).ok().json();
+    let lines = operators.lines().count();
+    assert_eq!(json.as_array().unwrap().len() + 1, lines);
+}
+
+#[test]
+fn bench_measures_and_profiles() {
+    let f = Folder::with_models();
+    let args = ["bench", "m.daq", "--runs", "3", "--warmup", "1", "--threads", "2", "--profile"];
+    let text = f.run(&args).ok().out;
+    assert!(text.contains("median") && text.contains("GMAC/s") && text.contains("total"), "{text}");
+    let json = f.daq(&args).daq_more(&["--json"]).ok().json();
+    let time = |key: &str| json[key].as_f64().unwrap();
+    assert!(time("load_ms") > 0.0 && time("min_ms") > 0.0, "{json}");
+    assert!(time("median_ms") >= time("min_ms"), "{json}");
+    let steps = json["steps"].as_array().unwrap();
+    let macs: u64 = steps.iter().map(|s| s["macs"].as_u64().unwrap()).sum();
+    assert_eq!(json["macs"], macs);
+}
