@@ -1,10 +1,10 @@
 //! The float matrix product that convolutions and matrix products with vectors are made of.
 //!
 //! A tile keeps its accumulators in registers: with AVX2 6 rows by 16 columns or 3 by 24, with
-//! AVX-512 14 by 32 or 9 by 48. Where the sum is
-//! long, all rows take a part of it before the next part begins, so that the weights of a part stay
-//! in the second cache beside those fetched for the next; in between, the accumulators wait in the
-//! output. Storing a float does not change it, so neither does this the result.
+//! AVX-512 14 by 32 or 9 by 48. Where the sum is long, all rows take a part of it before the next
+//! part begins, so that the weights of a part stay in the second cache beside those fetched for the
+//! next; in between, the accumulators wait in the output. Storing a float does not change it, so
+//! neither does this the result.
 
 use crate::vector_f32::{Vector, Work};
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
