@@ -22,11 +22,11 @@ pub trait Observer: Send {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum CalibrationMethod {
     /// The lowest and the highest value.
-    #[default]
     MinMax,
     /// The range that holds this percentage of the values (50..=100), cut equally at both ends.
     Percentile(f32),
     /// The range with the least mean squared quantization error.
+    #[default]
     Mse,
 }
 

@@ -50,20 +50,43 @@ pub(crate) fn clamp_f32(bounds: (f32, f32), compile: &Compile) -> Option<Box<dyn
 }
 
 /// The table of an operator that is a function of one code, made by running it on all 256.
-pub(crate) fn table(op: &Op, compile: &Compile) -> Option<Box<dyn Kernel>> {
-    let ([Some(x)], [y]) = (compile.inputs, compile.outputs) else { return None };
+pub(crate) fn table<'a>(op: &Op, compile: &Compile<'a>) -> Option<Box<dyn Kernel>> {
+    let [y] = compile.outputs else { return None };
     let one_scale = |o: &Operand| o.dtype.is_code() && o.quant.is_some_and(|q| q.is_per_tensor());
-    let applies = op.quantization() == Quantization::Table && compile.clamp.is_none();
-    if !applies || !one_scale(x) || !one_scale(y) {
+    let varies = |o: &Option<Operand>| o.is_some_and(|o| o.data.is_none());
+    let position = compile.inputs.iter().position(varies)?;
+    let x = compile.inputs[position]?;
+    let constants = compile.inputs.iter().enumerate().filter(|(i, _)| *i != position);
+    let mut single = constants.map(|(_, o)| o.is_some_and(|o| o.data.is_some() && o.len() == 1));
+    let of_one_code = match op.quantization() {
+        Quantization::Table => compile.inputs.len() == 1,
+        _ => is_pointwise(op) && compile.inputs.len() == 2 && single.all(|s| s),
+    };
+    if !of_one_code
+        || compile.clamp.is_some()
+        || !one_scale(&x)
+        || !one_scale(y)
+        || x.len() != y.len()
+    {
         return None;
     }
     let all: [u8; 256] = std::array::from_fn(|code| code as u8);
     let mut table = [0; 256];
-    let input = TensorView { dtype: x.dtype, shape: &[256], quant: x.quant, bytes: &all };
+    let view = |o: &Operand<'a>| match o.data {
+        Some(data) => TensorView { shape: &[1], ..data.quantized_view(o.quant) },
+        None => TensorView { dtype: x.dtype, shape: &[256], quant: x.quant, bytes: &all },
+    };
+    let inputs: Vec<_> = compile.inputs.iter().map(|o| o.as_ref().map(view)).collect();
     let (dtype, quant) = (y.dtype, y.quant);
     let output = TensorViewMut { dtype, shape: &[256], quant, bytes: &mut table };
-    eval::run(op, &[Some(input)], &mut [output]);
+    eval::run(op, &inputs, &mut [output]);
     Some(Box::new(Table(table)))
+}
+
+/// Whether an operator combines two operands element by element.
+fn is_pointwise(op: &Op) -> bool {
+    use Op::{Add, Div, Max, Min, Mul, PRelu, Pow, Sub};
+    matches!(op, Add(_) | Sub(_) | Mul(_) | Div(_) | Pow(_) | Min(_) | Max(_) | PRelu(_))
 }
 
 /// Codes of either sign, by their bytes.

@@ -218,8 +218,8 @@ macro_rules! ops {
 
             /// See [`Operator::compile`]. A function of one code becomes a table.
             pub fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
-                let own = match self { $(Op::$name(op) => op.compile(compile)),* };
-                own.or_else(|| elementwise::table(self, compile))
+                elementwise::table(self, compile)
+                    .or_else(|| match self { $(Op::$name(op) => op.compile(compile)),* })
             }
         }
     };
