@@ -21,6 +21,11 @@ pub const FLOAT_OUTPUT: &str = "daq.float_output";
 
 /// An 8-bit graph as a QDQ graph with float inputs and outputs of the same names.
 pub fn unfold(graph: &Graph) -> Graph {
+    unfold_where(graph, |_| true)
+}
+
+/// As [`unfold`], but nodes that `wanted` declines stay on codes.
+pub(crate) fn unfold_where(graph: &Graph, wanted: impl Fn(&Node) -> bool) -> Graph {
     let mut out = Graph { nodes: Vec::new(), ..graph.clone() };
     let mut unfold = Unfold { out: &mut out, reals: HashMap::new() };
     for &id in &graph.inputs {
@@ -33,7 +38,8 @@ pub fn unfold(graph: &Graph) -> Graph {
             // These stand between floats and codes already.
             Op::QuantizeLinear(_) => unfold.quantize_node(node),
             Op::DequantizeLinear(_) => unfold.dequantize_node(node),
-            _ => unfold.node(node),
+            _ if wanted(node) => unfold.node(node),
+            _ => unfold.out.nodes.push(node.clone()),
         }
     }
     unfold.outputs();
@@ -144,7 +150,8 @@ impl Unfold<'_> {
             let name = codes.trim_end_matches(QUANTIZED).to_string();
             let real = self.real(id);
             if let Some(float) = self.out.find_value(&name) {
-                self.out.values[float].name = format!("{name}{UNQUANTIZED}");
+                let suffix = if float == id { QUANTIZED } else { UNQUANTIZED };
+                self.out.values[float].name = format!("{name}{suffix}");
             }
             self.out.values[real].name = name;
             self.out.values[real].layout = self.out.values[id].layout;

@@ -20,7 +20,7 @@ use common::{fail, is_close, reference, tensor};
 use daq::{DType, Graph, Model, Op, Tensor};
 use daq_kernels::{Isa, Pool};
 use daq_quant::npz::read_npz;
-use daq_quant::onnx::ReadOptions;
+use daq_quant::onnx::{ReadOptions, qoperator};
 use daq_quant::qdq::{fold, unfold};
 
 /// A model with what goes in and what must come out.
@@ -273,6 +273,23 @@ fn eight_bit_cases_equal_onnxruntime_when_folded() {
         }
         // ONNX has no operators on codes but those between Q and DQ nodes.
         case.run_and_again(&graph, pools, |graph| Ok(fold(&onnx_again(&unfold(graph))?)))
+    };
+    check_all(run, |case| !case.scales.is_empty());
+}
+
+#[test]
+fn eight_bit_cases_keep_their_bits_in_the_qoperator_form() {
+    let run = |case: &Case, pools: &[Arc<Pool>]| {
+        let graph = fold(&read(&case.onnx)?);
+        let again = fold(&onnx_again(&qoperator(&graph))?);
+        if islands(&again).len() > islands(&graph).len() {
+            return Err(format!("now floats are computed by {}", islands(&again).join(", ")));
+        }
+        let run = |graph| case.predict(graph, Isa::best(), &pools[0]).map_err(|e| e.to_string());
+        match run(&graph)? == run(&again)? {
+            true => Ok(()),
+            false => Err("other bits".into()),
+        }
     };
     check_all(run, |case| !case.scales.is_empty());
 }

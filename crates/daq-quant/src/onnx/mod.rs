@@ -11,18 +11,24 @@ use crate::files::WriteError;
 
 mod attribute;
 mod call;
+mod emit;
+mod inputs;
 mod legacy;
 mod order;
 #[rustfmt::skip]
 #[allow(missing_docs, reason = "made from ONNX's schema, which documents itself")]
 pub mod proto;
 mod qdq;
+mod qoperator;
 mod read;
+#[cfg(test)]
+pub(crate) mod small;
 mod tensor;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod write;
 
+pub use qoperator::{qoperator, write_qoperator};
 pub use read::{MAX_OPSET, MIN_OPSET, ReadOptions, read, read_bytes};
 pub use write::{to_bytes, write};
 

@@ -3,33 +3,24 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use daq::attrs::{Attr, Attrs};
-use daq::ops::eval::{Quantized, evaluate};
+use daq::attrs::Attrs;
 use daq::tensor::checked_bytes;
-use daq::{DType, Graph, Node, Op, OpError, QuantParams, Tensor, Value, ValueId};
+use daq::{Graph, Node, Op, OpError, QuantParams, Tensor, Value, ValueId};
 use prost::Message;
 
 use super::attribute::{attributes, constant};
 use super::call::Call;
+use super::inputs::input_type;
 use super::order::{node_name, sorted};
-use super::proto::{
-    GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_shape_proto, type_proto,
-};
-use super::tensor::{dtype, tensor, type_name};
-use super::{OnnxError, legacy, qdq};
+use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use super::tensor::tensor;
+use super::{OnnxError, legacy, qdq, qoperator};
 
 /// The oldest operator set that is read.
 pub const MIN_OPSET: i64 = 7;
 
 /// The newest operator set that is read.
 pub const MAX_OPSET: i64 = 28;
-
-/// Limits of what is computed while reading: elements of one output, and of all outputs together.
-const FOLD_ELEMENTS: usize = 16 << 20;
-const FOLD_ALL_ELEMENTS: usize = 128 << 20;
-
-/// The most multiply-accumulate operations of a node that is computed while reading.
-const FOLD_MACS: u64 = 1 << 28;
 
 /// What the user may decide about a model that is read.
 #[derive(Clone, Debug, Default)]
@@ -155,18 +146,18 @@ fn other_kind(bytes: &[u8]) -> Option<&'static str> {
     starts.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, kind)| *kind)
 }
 
-struct Importer<'a> {
-    file: &'a str,
+pub(super) struct Importer<'a> {
+    pub(super) file: &'a str,
     folder: Option<&'a Path>,
     opset: i64,
-    graph: Graph,
-    ids: HashMap<String, ValueId>,
+    pub(super) graph: Graph,
+    pub(super) ids: HashMap<String, ValueId>,
     /// Initializers that no node has read yet.
     initializers: HashMap<String, TensorProto>,
     /// Every name in the file, so that new ones differ.
     reserved: HashSet<String>,
     /// Elements computed while reading.
-    folded: usize,
+    pub(super) folded: usize,
 }
 
 impl Importer<'_> {
@@ -272,7 +263,7 @@ impl Importer<'_> {
         Ok(self.add(Value::constant(name, data)))
     }
 
-    fn add(&mut self, value: Value) -> ValueId {
+    pub(super) fn add(&mut self, value: Value) -> ValueId {
         let name = value.name.clone();
         let id = self.graph.add_value(value);
         self.ids.insert(name, id);
@@ -280,7 +271,7 @@ impl Importer<'_> {
     }
 
     /// A name that nothing has.
-    fn unique(&mut self, wish: &str) -> String {
+    pub(super) fn unique(&mut self, wish: &str) -> String {
         let mut name = wish.to_string();
         let mut i = 1;
         while self.reserved.contains(&name) {
@@ -307,7 +298,9 @@ impl Importer<'_> {
         let domain = proto.domain.as_deref().unwrap_or("");
         if !matches!(domain, "" | "ai.onnx") {
             call.op = format!("{domain}.{}", call.op);
-            return Err(self.unknown(&call));
+            if qoperator::row_named(&call.op).is_none() {
+                return Err(self.unknown(&call));
+            }
         }
         call.attrs = attributes(&proto, self.opset, self.folder)
             .map_err(|source| self.node_error(&call, source))?;
@@ -345,6 +338,16 @@ impl Importer<'_> {
                 Ok(id) => call.inputs[0] = Some(id),
                 Err(e) => return Ok(Err(e)),
             }
+        } else if let Some(row) = qoperator::row_named(&call.op) {
+            let taken = row.take(call, &self.graph)?;
+            for (id, params) in call.inputs.iter_mut().zip(taken.inputs) {
+                let (Some(codes), Some(params)) = (*id, params) else { continue };
+                match self.read_as(codes, params)? {
+                    Ok(codes) => *id = Some(codes),
+                    Err(e) => return Ok(Err(e)),
+                }
+            }
+            quant = taken.output;
         } else {
             legacy::forms(call, &self.graph)?;
             legacy::move_constant_inputs(call, &self.graph)?;
@@ -364,113 +367,7 @@ impl Importer<'_> {
         self.emit_around(call, op, flat)
     }
 
-    /// Emits `op` on input 0 shaped as `flat`, and shapes its output back.
-    fn emit_around(
-        &mut self,
-        call: &mut Call,
-        op: Op,
-        flat: Vec<i64>,
-    ) -> Result<Result<(), OnnxError>, OpError> {
-        let shape = call.spec(&self.graph, 0)?.shape.iter().map(|&d| d as i64).collect();
-        let outputs = std::mem::take(&mut call.outputs);
-        let output = outputs.first().cloned().unwrap_or_default();
-        let between =
-            [self.unique(&format!("{output}_flat")), self.unique(&format!("{output}_of_flat"))];
-        let reshape = |shape: Vec<i64>| {
-            let attrs = Attrs::new().with("shape", Attr::Ints(shape));
-            Op::from_attrs("Reshape", &attrs).unwrap_or_else(|| {
-                Err(OpError::unsupported("Reshape", "use operator set 13 for this operator"))
-            })
-        };
-        let name = std::mem::take(&mut call.name);
-        let steps = [
-            (reshape(flat)?, between[0].clone(), String::new()),
-            (op, between[1].clone(), name),
-            (reshape(shape)?, output, String::new()),
-        ];
-        for (op, output, name) in steps {
-            call.name = name;
-            call.outputs = vec![output];
-            if let Err(e) = self.emit(call, op, None)? {
-                return Ok(Err(e));
-            }
-            call.inputs = vec![self.ids.get(&call.outputs[0]).copied()];
-        }
-        Ok(Ok(()))
-    }
-
-    /// Adds the node, or its outputs where they are constant. `quant` is of a QuantizeLinear's
-    /// output.
-    fn emit(
-        &mut self,
-        call: &Call,
-        op: Op,
-        quant: Option<(DType, QuantParams)>,
-    ) -> Result<Result<(), OnnxError>, OpError> {
-        let inputs = call.inputs.clone();
-        let outputs = Vec::new();
-        let (name, doc) = (call.name.clone(), call.doc.clone());
-        let mut node = Node { name, op, inputs, outputs, doc };
-        let specs = self.graph.input_specs(&node);
-        let mut inferred = node.op.infer(&specs)?;
-        if inferred.len() < call.outputs.len() {
-            return Err(OpError::unsupported(
-                format!("output {} `{}`", inferred.len(), call.outputs[inferred.len()]),
-                "remove what reads it",
-            ));
-        }
-        inferred.truncate(call.outputs.len());
-        if let (Some((dtype, _)), Some(first)) = (&quant, inferred.first_mut()) {
-            first.dtype = *dtype;
-        }
-        for spec in &inferred {
-            if let Err(source) = checked_bytes(&call.label, spec.dtype, &spec.shape) {
-                let source = Box::new(source);
-                return Ok(Err(OnnxError::Graph { file: self.file.to_string(), source }));
-            }
-        }
-        let elements = inferred.iter().map(|s| s.shape.iter().product::<usize>()).sum::<usize>();
-        let foldable = call.op != "DequantizeLinear"
-            && elements <= FOLD_ELEMENTS
-            && self.folded + elements <= FOLD_ALL_ELEMENTS
-            && node.op.macs(&specs, &inferred) <= FOLD_MACS;
-        if foldable && let Some(inputs) = self.constant_inputs(&node) {
-            let quants: Vec<_> = quant.iter().cloned().collect();
-            let data = evaluate(&node.op, &inputs, &quants)?;
-            self.folded += elements;
-            let done = self.constants(call, data);
-            if let (Ok(()), Some((_, quant)), Some(name)) = (&done, quant, call.outputs.first())
-                && let Some(&id) = self.ids.get(name)
-            {
-                self.graph.values[id].quant = Some(quant);
-            }
-            return Ok(done);
-        }
-        for (i, (name, spec)) in call.outputs.iter().zip(&inferred).enumerate() {
-            let name = match name.as_str() {
-                "" => self.unique(&format!("{}_unread_{i}", call.label)),
-                name => name.to_string(),
-            };
-            let id = self.add(Value::new(name, spec.dtype, &spec.shape));
-            node.outputs.push(id);
-        }
-        if let (Some((_, quant)), Some(&id)) = (quant, node.outputs.first()) {
-            self.graph.values[id].quant = Some(quant);
-        }
-        self.graph.nodes.push(node);
-        Ok(Ok(()))
-    }
-
-    /// The inputs' elements, where all are constant.
-    fn constant_inputs(&self, node: &Node) -> Option<Vec<Option<Quantized<'_>>>> {
-        let data = |id: &Option<ValueId>| match id {
-            None => Some(None),
-            Some(id) => Some(Some((self.graph.values[*id].data.as_ref()?, None))),
-        };
-        node.inputs.iter().map(data).collect()
-    }
-
-    fn constants(&mut self, call: &Call, data: Vec<Tensor>) -> Result<(), OnnxError> {
+    pub(super) fn constants(&mut self, call: &Call, data: Vec<Tensor>) -> Result<(), OnnxError> {
         for (name, data) in call.outputs.iter().zip(data) {
             if !name.is_empty() {
                 self.add(Value::constant(name.clone(), data));
@@ -516,74 +413,4 @@ impl Importer<'_> {
             opset: self.opset,
         }
     }
-}
-
-/// Type and shape of an input. An open first dimension is a batch of 1.
-fn input_type(
-    name: &str,
-    proto: &ValueInfoProto,
-    wanted: Option<&Vec<usize>>,
-) -> Result<(DType, Vec<usize>), String> {
-    let Some(type_proto::Value::TensorType(tensor)) =
-        proto.r#type.as_ref().and_then(|t| t.value.as_ref())
-    else {
-        return Err("is not a tensor; export the model with tensors as inputs".into());
-    };
-    let data_type = tensor.elem_type.unwrap_or(0);
-    let dtype = dtype(data_type).ok_or_else(|| {
-        format!(
-            "type {} is not supported; convert the model to float inputs (or uint8, int8, int32, \
-             int64, bool)",
-            type_name(data_type)
-        )
-    })?;
-    let dims = tensor.shape.as_ref().map(|s| {
-        let dims = s.dim.iter().map(|d| match &d.value {
-            Some(tensor_shape_proto::dimension::Value::DimValue(n)) => Ok(*n),
-            Some(tensor_shape_proto::dimension::Value::DimParam(p)) => Err(p.as_str()),
-            None => Err("?"),
-        });
-        dims.collect::<Vec<_>>()
-    });
-    if let Some(wanted) = wanted {
-        if dims.as_ref().is_some_and(|d| d.len() != wanted.len()) || wanted.contains(&0) {
-            return Err(format!(
-                "shape {wanted:?} was given, but the model says {}",
-                shown(dims.as_deref())
-            ));
-        }
-        return Ok((dtype, wanted.clone()));
-    }
-    let known = |i: usize, d: &Result<i64, &str>| match d {
-        Ok(n) if *n > 0 => usize::try_from(*n).ok(),
-        _ if i == 0 => Some(1),
-        _ => None,
-    };
-    let shape = dims
-        .as_ref()
-        .and_then(|dims| dims.iter().enumerate().map(|(i, d)| known(i, d)).collect::<Option<_>>());
-    let shape = shape.ok_or_else(|| {
-        format!(
-            "the shape is not fixed ({}); give it, for example `--shape {name}={}`",
-            shown(dims.as_deref()),
-            example(dims.as_deref())
-        )
-    })?;
-    Ok((dtype, shape))
-}
-
-fn shown(dims: Option<&[Result<i64, &str>]>) -> String {
-    let Some(dims) = dims else { return "of unknown rank".into() };
-    let text = dims.iter().map(|d| d.map_or_else(str::to_string, |n| n.to_string()));
-    format!("[{}]", text.collect::<Vec<_>>().join(", "))
-}
-
-/// A shape of the right rank, to show how one is given.
-fn example(dims: Option<&[Result<i64, &str>]>) -> String {
-    let Some(dims) = dims else { return "1,3,224,224".into() };
-    let dim = |(i, d): (usize, &Result<i64, &str>)| match d {
-        Ok(n) if *n > 0 => n.to_string(),
-        _ => [1, 3].get(i).unwrap_or(&224).to_string(),
-    };
-    dims.iter().enumerate().map(dim).collect::<Vec<_>>().join(",")
 }

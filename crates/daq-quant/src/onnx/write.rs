@@ -1,6 +1,6 @@
 //! From a graph to a model file, in one form: operator set [`OPSET`], weights as raw bytes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Write;
 use std::path::Path;
 
@@ -15,11 +15,15 @@ use super::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
     TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
 };
+use super::qoperator::{self, Row, Slot};
 use super::tensor::data_type;
 use crate::files::write_atomically;
 
 /// The version of the file format that belongs to [`OPSET`].
 const IR_VERSION: i64 = 8;
+
+/// The metadata key that says which version of daq wrote a file.
+const VERSION: &str = "daq.version";
 
 /// The most that protobuf holds in a file.
 const MAX_BYTES: usize = i32::MAX as usize;
@@ -61,6 +65,7 @@ fn encode(graph: &Graph, file: &str) -> Result<Vec<u8>, OnnxError> {
         names: graph.values.iter().map(|v| v.name.clone()).collect(),
         initializers: Vec::new(),
         scales: HashMap::new(),
+        domains: BTreeSet::new(),
     };
     let mut nodes = Vec::new();
     for node in &graph.nodes {
@@ -90,11 +95,16 @@ struct Writer<'a> {
     initializers: Vec<TensorProto>,
     /// The names of scale and zero point, by the value that has them.
     scales: HashMap<ValueId, (String, String)>,
+    /// Domains beside ONNX that operators come from.
+    domains: BTreeSet<&'static str>,
 }
 
 impl Writer<'_> {
     fn node(&mut self, node: &Node) -> Result<NodeProto, OpError> {
         let graph = self.graph;
+        if let Some(row) = qoperator::row_of(graph, node) {
+            return self.qoperator(node, row);
+        }
         let name_of = |id: &ValueId| graph.values[*id].name.clone();
         let mut inputs: Vec<String> =
             node.inputs.iter().map(|id| id.as_ref().map(name_of).unwrap_or_default()).collect();
@@ -141,12 +151,59 @@ impl Writer<'_> {
         })
     }
 
+    /// A node that works on codes, as the operator that takes scales and zero points.
+    fn qoperator(&mut self, node: &Node, row: &Row) -> Result<NodeProto, OpError> {
+        let name_of = |id: ValueId| self.graph.values[id].name.clone();
+        let input = |i: usize| node.inputs.get(i).copied().flatten();
+        let mut inputs = Vec::new();
+        for slot in row.slots(node.inputs.len()) {
+            let coded = match slot {
+                Slot::Tensor(i) => {
+                    inputs.push(input(i).map(name_of).unwrap_or_default());
+                    continue;
+                }
+                Slot::InputQuant(i) => input(i),
+                Slot::OutputQuant => node.outputs.first().copied(),
+            };
+            let (scale, zero_point) =
+                self.scale_names(coded.ok_or(OpError::MissingInput { index: 0 })?)?;
+            inputs.extend([scale, zero_point]);
+        }
+        while inputs.last().is_some_and(String::is_empty) {
+            inputs.pop();
+        }
+        let (domain, op) = row.domain_and_name();
+        let attrs = node.op.to_attrs().map.into_iter().chain(row.attributes());
+        if !domain.is_empty() {
+            self.domains.insert(domain);
+        }
+        Ok(NodeProto {
+            op_type: Some(op.to_string()),
+            domain: some_text(domain),
+            name: Some(node.name.clone()),
+            input: inputs,
+            output: node.outputs.iter().map(|&id| self.graph.values[id].name.clone()).collect(),
+            attribute: attrs.map(|(name, value)| attribute(name, value)).collect(),
+            doc_string: some_text(&node.doc),
+            ..Default::default()
+        })
+    }
+
     /// Adds scale and zero point of `coded` as inputs; gives the axis where there are several.
     fn scale_inputs(
         &mut self,
         coded: ValueId,
         inputs: &mut Vec<String>,
     ) -> Result<Option<usize>, OpError> {
+        let (scale, zero_point) = self.scale_names(coded)?;
+        inputs.truncate(1);
+        inputs.extend([scale, zero_point]);
+        let quant = self.graph.values[coded].quant.as_ref().filter(|q| !q.is_per_tensor());
+        Ok(quant.map(|q| q.axis))
+    }
+
+    /// The names of scale and zero point of `coded`; an empty one for a zero point left out.
+    fn scale_names(&mut self, coded: ValueId) -> Result<(String, String), OpError> {
         let value = &self.graph.values[coded];
         let Some(quant) = &value.quant else {
             let remedy = "give the value a scale and zero point";
@@ -175,10 +232,7 @@ impl Writer<'_> {
                 .unwrap_or_default();
             self.scales.insert(coded, (scale, zero_point));
         }
-        let (scale, zero_point) = self.scales[&coded].clone();
-        inputs.truncate(1);
-        inputs.extend([scale, zero_point]);
-        Ok((!quant.is_per_tensor()).then_some(quant.axis))
+        Ok(self.scales[&coded].clone())
     }
 
     /// ONNX has no scale on values: what computes on codes must have been written as float
@@ -220,20 +274,21 @@ impl Writer<'_> {
         let infos = |ids: &[ValueId]| ids.iter().map(|&id| info(&graph.values[id])).collect();
         let inner = (0..graph.values.len()).filter(|id| made.contains(id));
         let inner: Vec<_> = inner.filter(|id| !graph.outputs.contains(id)).collect();
-        let entry = |(k, v): (&String, &String)| StringStringEntryProto {
-            key: Some(k.clone()),
-            value: Some(v.clone()),
-        };
+        let mut metadata = graph.metadata.clone();
+        metadata.insert(VERSION.into(), env!("CARGO_PKG_VERSION").into());
+        let entry = |(key, value)| StringStringEntryProto { key: Some(key), value: Some(value) };
+        let opsets = [("", self.opset)].into_iter().chain(self.domains.iter().map(|d| (*d, 1)));
+        let opsets = opsets.map(|(domain, version)| OperatorSetIdProto {
+            domain: Some(domain.to_string()),
+            version: Some(version),
+        });
         let name = if graph.name.is_empty() { "model" } else { &graph.name };
         ModelProto {
             ir_version: Some(IR_VERSION + (self.opset - OPSET).min(1)),
-            opset_import: vec![OperatorSetIdProto {
-                domain: Some(String::new()),
-                version: Some(self.opset),
-            }],
+            opset_import: opsets.collect(),
             producer_name: Some("daq".into()),
             producer_version: Some(env!("CARGO_PKG_VERSION").into()),
-            metadata_props: graph.metadata.iter().map(entry).collect(),
+            metadata_props: metadata.into_iter().map(entry).collect(),
             graph: Some(GraphProto {
                 name: Some(name.to_string()),
                 doc_string: some_text(&graph.doc),

@@ -4,7 +4,7 @@ use daq::{Graph, Tensor};
 
 use super::optimize;
 use crate::onnx::proto::{NodeProto, TensorProto};
-use crate::onnx::tests::*;
+use crate::onnx::small::*;
 
 /// Reads, optimises, and checks that the outputs stay the same; gives the operators that remain.
 fn optimized(
