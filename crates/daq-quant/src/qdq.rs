@@ -11,6 +11,8 @@ use daq::{DType, Graph, Node, Op, QuantParams, Value, ValueId};
 
 use crate::quantize::FLOAT_INPUT;
 
+mod simplify;
+
 const QUANTIZED: &str = "_QuantizeLinear_Output";
 const DEQUANTIZED: &str = "_DequantizeLinear_Output";
 /// The float that is quantized just before a graph output.
@@ -164,6 +166,7 @@ impl Unfold<'_> {
 /// becomes one on codes. What does not match stays float, with its conversions.
 pub fn fold(graph: &Graph) -> Graph {
     let mut out = graph.clone();
+    simplify::simplify(&mut out);
     fold_nodes(&mut out);
     fold_inputs(&mut out);
     fold_outputs(&mut out);

@@ -47,17 +47,8 @@ const DECLINED: &[(&str, &str)] = &[
     ("resize.not_smaller_18", "keep_aspect_ratio_policy"),
 ];
 
-/// 8-bit cases that the folding of Q/DQ pairs leaves in float so far: an activation after the
-/// operator, chains of operators that move elements, and the cases with `int8` activations.
-const LEFT_FLOAT: &[&str] = &[
-    "q_add.then_relu",
-    "q_conv.then_clip",
-    "q_conv.then_clip_inputs",
-    "q_conv.then_relu",
-    "q_conv.i8_activations",
-    "q_conv.i8_depthwise",
-    "q_transpose.channel_shuffle",
-];
+/// 8-bit cases that the folding of Q/DQ pairs leaves in float.
+const LEFT_FLOAT: &[&str] = &[];
 
 /// 8-bit cases with many results exactly halfway between two codes, and how many may differ.
 const TIES: &[(&str, usize)] = &[("q_average_pool.i8", 8), ("q_average_pool.u8", 8)];
@@ -263,8 +254,7 @@ fn eight_bit_cases_equal_onnxruntime_when_folded() {
     let run = |case: &Case, pools: &[Arc<Pool>]| {
         let graph = fold(&read(&case.onnx)?);
         let islands = islands(&graph);
-        let signed = case.name.ends_with(".i8");
-        match (signed || LEFT_FLOAT.contains(&case.name.as_str()), islands.is_empty()) {
+        match (LEFT_FLOAT.contains(&case.name.as_str()), islands.is_empty()) {
             (true, true) => return Err("folds, but is listed as left in float".into()),
             (false, false) if (0..islands.len() as i64).contains(&case.islands) => {
                 return Err(format!("floats are still computed by {}", islands.join(", ")));
