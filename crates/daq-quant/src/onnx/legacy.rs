@@ -8,7 +8,7 @@
 use std::ops::RangeInclusive;
 
 use daq::attrs::{Attr, OPSET};
-use daq::ops::Op;
+use daq::ops::{AttrInput, Op};
 use daq::{DType, Graph, OpError};
 
 use super::call::Call;
@@ -269,12 +269,19 @@ fn reduce(call: &mut Call, _: &Graph) -> Result<(), OpError> {
     Ok(())
 }
 
+/// The constant inputs that operator `op` of operator set `opset` has. A newer row takes the place
+/// of those before it with its name or at its position.
+pub(super) fn attr_inputs(op: &str, opset: i64) -> Vec<&'static AttrInput> {
+    let rows: Vec<_> = Op::attr_inputs(op).iter().filter(|row| row.since <= opset).collect();
+    let newer = |row: &AttrInput, other: &AttrInput| {
+        other.since > row.since && (other.name == row.name || other.index == row.index)
+    };
+    rows.iter().copied().filter(|row| !rows.iter().any(|other| newer(row, other))).collect()
+}
+
 /// What the constant inputs are, whatever the names: used by the reader for each call.
 pub(super) fn move_constant_inputs(call: &mut Call, graph: &Graph) -> Result<(), OpError> {
-    for input in Op::attr_inputs(&call.op) {
-        if call.attrs.opset < input.since {
-            continue;
-        }
+    for input in attr_inputs(&call.op, call.attrs.opset) {
         if let Some(data) = call.constant(graph, input.index, input.name)? {
             let value = super::attribute::attr_of(data);
             call.set(input.name, value);

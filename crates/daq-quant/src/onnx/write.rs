@@ -5,11 +5,12 @@ use std::io::Write;
 use std::path::Path;
 
 use daq::attrs::{Attr, OPSET};
-use daq::ops::{Op, Quantization};
+use daq::ops::Quantization;
 use daq::{DType, Graph, Node, OpError, Tensor, Value, ValueId};
 use prost::Message;
 
 use super::OnnxError;
+use super::legacy;
 use super::proto::attribute_proto::AttributeType;
 use super::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
@@ -127,8 +128,7 @@ impl Writer<'_> {
             // Without sizes, the number of outputs tells.
             attrs.remove("num_outputs");
         }
-        let opset = self.opset;
-        for input in Op::attr_inputs(op).iter().filter(|i| i.since <= opset) {
+        for input in legacy::attr_inputs(op, self.opset) {
             let Some(value) = attrs.remove(input.name) else { continue };
             let first = node.inputs.first().copied().flatten().map(|id| &graph.values[id]);
             let tensor = constant_input(op, input.name, value, first)?;
@@ -392,5 +392,34 @@ fn info(value: &Value) -> ValueInfoProto {
             ..Default::default()
         }),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::small::*;
+    use super::*;
+
+    #[test]
+    fn resize_has_its_scales_where_onnx_wants_them() {
+        let resize = |constant: TensorProto, inputs: &[&str]| {
+            let roi = floats("roi", &[8], &[0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
+            let node = node("Resize", inputs, &["y"], &[]);
+            read_model(&model(13, &[("x", &[1, 1, 2, 2])], &[constant, roi], &[node], &["y"]))
+                .unwrap()
+        };
+        let scales = floats("c", &[4], &[1.0, 1.0, 2.0, 3.0]);
+        for (constant, inputs, position) in [
+            (scales, ["x", "roi", "c", ""], 2),
+            (longs("c", &[4], &[1, 1, 4, 6]), ["x", "roi", "", "c"], 3),
+        ] {
+            let graph = resize(constant, &inputs);
+            assert_eq!(graph.values[graph.outputs[0]].shape, [1, 1, 4, 6]);
+            let written = ModelProto::decode(&to_bytes(&graph).unwrap()[..]).unwrap();
+            let inputs = &written.graph.as_ref().unwrap().node[0].input;
+            let filled: Vec<_> = (0..inputs.len()).filter(|&i| !inputs[i].is_empty()).collect();
+            assert_eq!(filled, [0, position]);
+            assert_eq!(read_model(&written).unwrap().nodes[0].op, graph.nodes[0].op);
+        }
     }
 }
