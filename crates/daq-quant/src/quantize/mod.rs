@@ -120,7 +120,6 @@ pub fn quantize(
         return Err(QuantizeError::AlreadyQuantized { value: value.name.clone() });
     }
     check_names(float, options)?;
-    let mut messages = Vec::new();
     let (mut graph, absorbed) = absorb_activations(float, ranges, options);
     let reasons = select::float_reasons(&graph, ranges, options);
     let scales = scales::choose(&graph, &reasons, ranges);
@@ -128,13 +127,21 @@ pub fn quantize(
     let mut rewrite =
         Rewrite { graph: &mut graph, scales, codes: HashMap::new(), reals: HashMap::new() };
     rewrite.inputs(options.float_input);
-    rewrite.nodes(&reasons, options.weights, &mut messages)?;
+    let mut widened_channels = 0;
+    rewrite.nodes(&reasons, options.weights, &mut widened_channels)?;
     rewrite.outputs(ranges);
     if options.float_input {
         graph.metadata.insert(FLOAT_INPUT.into(), "1".into());
     }
     graph.remove_unused();
     graph.validate()?;
+    let mut messages = Vec::new();
+    if widened_channels > 0 {
+        messages.push(format!(
+            "the weight scale of {widened_channels} channels was widened so that their bias fits in \
+             32 bits: their weights are next to nothing beside it"
+        ));
+    }
     Ok(Quantized { graph, decisions, messages })
 }
 
@@ -268,7 +275,7 @@ impl Rewrite<'_> {
         &mut self,
         reasons: &[Option<String>],
         scheme: Weights,
-        messages: &mut Vec<String>,
+        widened_channels: &mut usize,
     ) -> Result<(), QuantizeError> {
         let nodes = std::mem::take(&mut self.graph.nodes);
         for (mut node, reason) in nodes.into_iter().zip(reasons) {
@@ -284,7 +291,13 @@ impl Rewrite<'_> {
                     }
                 }
                 if weighted {
-                    weights::quantize(self.graph, &mut node, scheme, &self.scales, messages)?;
+                    weights::quantize(
+                        self.graph,
+                        &mut node,
+                        scheme,
+                        &self.scales,
+                        widened_channels,
+                    )?;
                 }
                 for &id in &node.outputs {
                     if let Some(quant) = self.scales.get(&id) {

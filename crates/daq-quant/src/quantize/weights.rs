@@ -14,12 +14,13 @@ const MOST_BIAS: f64 = (1i64 << 30) as f64;
 const BIAS_OF_EMPTY: f64 = (1i64 << 20) as f64;
 
 /// Replaces a node's constant weights and bias by integers. Input 0 is codes already.
+/// `widened_channels` counts the channels whose scale had to grow for the bias.
 pub(super) fn quantize(
     graph: &mut Graph,
     node: &mut Node,
     scheme: Weights,
     scales: &HashMap<ValueId, QuantParams>,
-    messages: &mut Vec<String>,
+    widened_channels: &mut usize,
 ) -> Result<(), QuantizeError> {
     let (Some(x), Some(w)) = (node.inputs[0], node.inputs[1]) else { return Ok(()) };
     let Some(x_quant) = graph.values[x].quant.clone().or_else(|| scales.get(&x).cloned()) else {
@@ -47,11 +48,7 @@ pub(super) fn quantize(
             let per_channel = scheme == Weights::PerChannel;
             let (scale, widened) =
                 symmetric_scales(&weights, &channels, per_channel, bias.as_ref(), x_scale);
-            if widened > 0 {
-                messages.push(format!(
-                    "node `{name}`: the weight scale of {widened} channels was widened so that the bias fits in 32 bits"
-                ));
-            }
+            *widened_channels += widened;
             symmetric(&weights, &channels, scale)
         }
     };
