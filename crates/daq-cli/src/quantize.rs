@@ -33,7 +33,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 /// Quantizes a float .onnx model to 8 bits.
 ///
 /// Runs the model on the pictures to see the range of each tensor, and writes a quantized .onnx
-/// model (QuantizeLinear/DequantizeLinear form, which other tools read too) and a table of scales.
+/// model (see --format; other tools read it too) and a table of scales.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
@@ -62,6 +62,9 @@ pub struct Args {
     /// How weights are quantized
     #[arg(long, value_enum, default_value = "per-channel")]
     pub weights: WeightsArg,
+    /// The form of the quantized model
+    #[arg(long, value_enum, default_value = "qdq")]
+    pub format: Format,
 
     /// Be float again after this tensor; the model's output gives a float output (repeatable)
     #[arg(long = "dequantize_after", alias = "dequantize-after", value_name = "TENSOR")]
@@ -89,6 +92,15 @@ pub struct Args {
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// The form of the quantized model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Float operators between DequantizeLinear and QuantizeLinear
+    Qdq,
+    /// Integer operators: QLinearConv and others, some of them onnxruntime's own
+    Qoperator,
 }
 
 /// How weights are quantized.
@@ -153,7 +165,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let unfolded = qdq::unfold(&graph);
     // The table speaks of what `daq convert` will read.
     let table = Table::of(&qdq::fold(&unfolded))?;
-    onnx::write(&unfolded, &target)?;
+    match args.format {
+        Format::Qdq => onnx::write(&unfolded, &target)?,
+        Format::Qoperator => onnx::write_qoperator(&graph, &target)?,
+    }
     write_atomically(&args.table, |w| w.write_all(table.to_text().as_bytes()))?;
 
     Summary {

@@ -226,22 +226,27 @@ impl Histogram {
             occupied.iter().map(of).sum::<f64>()
         };
         let mut best = (error(full), full);
-        // One end at a time, twice: the ends hardly depend on each other.
-        for _ in 0..2 {
-            for end in 0..2 {
-                let from = best.1;
-                for step in 1..100 {
-                    let part = 1.0 - step as f32 / 100.0;
+        // One end at a time, twice: the ends hardly depend on each other. Coarse steps, then fine
+        // ones around the best.
+        for end in [0, 1, 0, 1] {
+            let from = best.1;
+            let mut search = |percents: &mut dyn Iterator<Item = i32>| {
+                let mut at = 100;
+                for percent in percents.filter(|p| (1..=100).contains(p)) {
+                    let part = percent as f32 / 100.0;
                     let range = match end {
                         0 => Range { min: full.min * part, ..from },
                         _ => Range { max: full.max * part, ..from },
                     };
                     let e = error(range);
                     if e < best.0 {
-                        best = (e, range);
+                        (best, at) = ((e, range), percent);
                     }
                 }
-            }
+                at
+            };
+            let at = search(&mut (1..20).map(|i| 100 - 5 * i));
+            search(&mut (at - 4..at + 5));
         }
         best.1
     }

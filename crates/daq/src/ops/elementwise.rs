@@ -80,7 +80,7 @@ pub(crate) fn table<'a>(op: &Op, compile: &Compile<'a>) -> Option<Box<dyn Kernel
     let (dtype, quant) = (y.dtype, y.quant);
     let output = TensorViewMut { dtype, shape: &[256], quant, bytes: &mut table };
     eval::run(op, &inputs, &mut [output]);
-    Some(Box::new(Table(table)))
+    Some(Box::new(Table { table, position }))
 }
 
 /// Whether an operator combines two operands element by element.
@@ -90,7 +90,11 @@ fn is_pointwise(op: &Op) -> bool {
 }
 
 /// Codes of either sign, by their bytes.
-struct Table([u8; 256]);
+struct Table {
+    table: [u8; 256],
+    /// Which input varies; another is a constant that the table holds.
+    position: usize,
+}
 
 impl Kernel for Table {
     fn name(&self) -> String {
@@ -98,9 +102,9 @@ impl Kernel for Table {
     }
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], pool: &Pool) {
-        let x = inputs[0].expect("the plan gives it").bytes;
+        let x = inputs[self.position].expect("the plan gives it").bytes;
         pool.for_each_chunk(outputs[0].bytes, CHUNK, |i, y| {
-            lookup_u8(&self.0, &x[i * CHUNK..][..y.len()], y);
+            lookup_u8(&self.table, &x[i * CHUNK..][..y.len()], y);
         });
     }
 }
@@ -403,6 +407,48 @@ mod tests {
             let op: Op = op;
             assert_equal(op.clone(), from_ref(&u), y.clone(), "lookup_u8");
             assert_equal(op, from_ref(&i), i.clone(), "lookup_u8");
+        }
+    }
+
+    #[test]
+    fn one_constant_on_either_side_makes_a_table() {
+        let quant = |scale, zero_point| QuantParams::per_tensor(scale, zero_point);
+        let (xq, cq, yq) = (quant(0.5, 3), quant(1.0, 0), quant(0.25, 100));
+        let constant = Tensor::from_slice(&[1, 1], &[2u8]);
+        // As many codes as take more than one task.
+        let codes: Vec<u8> = (0..CHUNK + 999).map(|i| (i * 7) as u8).collect();
+        let shape = [1, codes.len()];
+        let x = TensorView { dtype: DType::U8, shape: &shape, quant: Some(&xq), bytes: &codes };
+        for op in [Op::from(Sub), Div.into(), Mul.into(), Add.into(), Max.into()] {
+            for position in [0, 1] {
+                let varying =
+                    Operand { dtype: DType::U8, shape: &shape, quant: Some(&xq), data: None };
+                let fixed =
+                    Operand { shape: &[1, 1], quant: Some(&cq), data: Some(&constant), ..varying };
+                let c = constant.quantized_view(Some(&cq));
+                let (inputs, views) = match position {
+                    0 => ([Some(varying), Some(fixed)], [Some(x), Some(c)]),
+                    _ => ([Some(fixed), Some(varying)], [Some(c), Some(x)]),
+                };
+                let outputs = [Operand { quant: Some(&yq), ..varying }];
+                let compile =
+                    Compile { isa: Isa::best(), inputs: &inputs, outputs: &outputs, clamp: None };
+                let kernel = op.compile(&compile).expect("a kernel");
+                assert_eq!(kernel.name(), "lookup_u8", "{op:?}");
+                let run = |f: &dyn Fn(&mut [TensorViewMut])| {
+                    let mut bytes = vec![0; codes.len()];
+                    let quant = Some(&yq);
+                    f(&mut [TensorViewMut {
+                        dtype: DType::U8,
+                        shape: &shape,
+                        quant,
+                        bytes: &mut bytes,
+                    }]);
+                    bytes
+                };
+                let table = run(&|y| kernel.run(&views, y, &Pool::new(2)));
+                assert_eq!(table, run(&|y| eval::run(&op, &views, y)), "{op:?} {position}");
+            }
         }
     }
 
