@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use crate::check;
+use crate::compile::Operand;
 use crate::error::{Error, OpError, Result};
 use crate::layout::Layout;
 use crate::ops::{Op, Spec};
@@ -50,6 +52,12 @@ impl Value {
     /// Whether it holds 8-bit codes with a known scale.
     pub fn is_quantized(&self) -> bool {
         self.dtype.is_code() && self.quant.is_some()
+    }
+
+    /// The value in its logical shape, as checks see it.
+    fn operand(&self) -> Operand<'_> {
+        let (quant, data) = (self.quant.as_ref(), self.data.as_ref());
+        Operand { dtype: self.dtype, shape: &self.shape, quant, data }
     }
 }
 
@@ -213,6 +221,12 @@ impl Graph {
         if let Some(port) = ports.into_iter().find(per_channel) {
             return bad(format!("input or output `{}` has more than one scale", port.name));
         }
+        let ends: HashSet<ValueId> = self.inputs.iter().chain(&self.outputs).copied().collect();
+        if let Some((_, value)) = self.values.iter().enumerate().find(|(id, value)| {
+            value.layout != Layout::Plain && (value.data.is_some() || !ends.contains(id))
+        }) {
+            return bad(format!("`{}` is not an input or output, but has a layout", value.name));
+        }
         let mut known: Vec<bool> = self.values.iter().map(|v| v.data.is_some()).collect();
         for &id in &self.inputs {
             if known[id] {
@@ -235,6 +249,12 @@ impl Graph {
             if specs.len() < node.outputs.len() {
                 return bad(format!("node `{}` has too many outputs", self.node_name(node)));
             }
+            let operands: Vec<_> =
+                node.inputs.iter().map(|id| id.map(|id| self.values[id].operand())).collect();
+            let outputs: Vec<_> =
+                node.outputs.iter().map(|&id| self.values[id].operand()).collect();
+            check::node(&node.op, &operands, &outputs, &specs)
+                .map_err(|e| self.node_error(node, e))?;
             for (&id, spec) in node.outputs.iter().zip(&specs) {
                 if std::mem::replace(&mut known[id], true) {
                     return bad(format!("`{}` is computed twice", self.values[id].name));
@@ -271,8 +291,12 @@ fn check_quant(value: &Value, quant: &QuantParams) -> Result<(), String> {
     let range = match value.dtype {
         DType::I8 => -128..=127,
         DType::I32 => 0..=0,
-        _ => 0..=255,
+        DType::U8 | DType::F32 => 0..=255,
+        DType::I64 | DType::Bool => return Err(format!("{} with a scale", value.dtype)),
     };
+    if quant.axis >= value.shape.len().max(1) {
+        return Err(format!("scales along axis {} of shape {:?}", quant.axis, value.shape));
+    }
     match quant.zero_point.iter().find(|z| !range.contains(*z)) {
         Some(z) => Err(format!("zero point {z} is outside of {} {range:?}", value.dtype)),
         None => Ok(()),

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod attrs;
+mod check;
 pub mod compile;
 pub mod error;
 pub mod format;
@@ -11,6 +12,8 @@ mod mmap;
 pub mod ops;
 pub mod plan;
 pub mod quant;
+#[cfg(test)]
+mod robustness;
 pub mod session;
 pub mod tensor;
 

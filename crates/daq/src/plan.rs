@@ -14,7 +14,7 @@ use crate::quant::QuantParams;
 use crate::tensor::{DType, Tensor, TensorView, TensorViewMut};
 
 /// The most memory that the activations of one session may take, in bytes.
-pub const MAX_ACTIVATION_BYTES: u64 = 8 << 30;
+pub const MAX_ACTIVATION_BYTES: u64 = 4 << 30;
 
 /// Called with each value that a run computes.
 pub type Observer<'a> = dyn FnMut(ValueId, TensorView) + 'a;

@@ -10,6 +10,9 @@ use crate::quant::QuantParams;
 /// The largest tensor that daq holds, in bytes; a forged shape stops here.
 pub const MAX_TENSOR_BYTES: u64 = 1 << 31;
 
+/// The most axes of a tensor.
+pub const MAX_RANK: usize = 16;
+
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -110,11 +113,17 @@ pub struct Tensor {
     range: Range<usize>,
 }
 
-/// The number of bytes of a tensor, or an error where it is beyond [`MAX_TENSOR_BYTES`].
+/// The number of bytes of a tensor, or an error where it is beyond [`MAX_TENSOR_BYTES`] or has
+/// more than [`MAX_RANK`] axes. Empty axes count as 1 for the limit, so that products of some of
+/// the axes are within it too.
 pub fn checked_bytes(what: &str, dtype: DType, shape: &[usize]) -> Result<usize> {
+    if shape.len() > MAX_RANK {
+        let why = format!("{what} has {} axes, more than {MAX_RANK}", shape.len());
+        return Err(Error::Graph(why));
+    }
     let bytes = shape
         .iter()
-        .try_fold(dtype.size() as u64, |n, &d| n.checked_mul(d as u64))
+        .try_fold(dtype.size() as u64, |n, &d| n.checked_mul(d.max(1) as u64))
         .unwrap_or(u64::MAX);
     if bytes > MAX_TENSOR_BYTES {
         return Err(Error::TooLarge {
@@ -123,7 +132,7 @@ pub fn checked_bytes(what: &str, dtype: DType, shape: &[usize]) -> Result<usize>
             limit: MAX_TENSOR_BYTES,
         });
     }
-    Ok(bytes as usize)
+    Ok(if shape.contains(&0) { 0 } else { bytes as usize })
 }
 
 impl Tensor {

@@ -13,13 +13,10 @@ use crate::graph::{Graph, Node, Value, ValueId};
 use crate::layout::Layout;
 use crate::ops::Op;
 use crate::quant::QuantParams;
-use crate::tensor::{DType, MAX_TENSOR_BYTES, MappedFile, Tensor, checked_bytes};
+use crate::tensor::{DType, MAX_RANK, MAX_TENSOR_BYTES, MappedFile, Tensor, checked_bytes};
 
 /// The longest head: a graph of a million nodes fits, and it bounds what is copied out of a file.
 const MAX_HEAD: usize = 256 << 20;
-
-/// The most axes of a tensor.
-const MAX_RANK: usize = 16;
 
 /// How often over a head's bytes may be named: FlatBuffers lets tables be shared, so that a small
 /// head could stand for a vast graph. daq shares vtables alone, which a factor of 16 covers.
@@ -147,15 +144,7 @@ impl Reader<'_> {
             values,
         };
         graph.validate().map_err(|e| e.to_string())?;
-        let ends = || graph.inputs.iter().chain(&graph.outputs);
-        match graph.values.iter().enumerate().find(|(id, value)| {
-            value.layout != Layout::Plain && (value.data.is_some() || !ends().any(|e| e == id))
-        }) {
-            Some((_, value)) => {
-                Err(format!("`{}` is not an input or output, but has a layout", value.name))
-            }
-            None => Ok(graph),
-        }
+        Ok(graph)
     }
 
     fn value(&self, value: fb::Value) -> Found<Value> {

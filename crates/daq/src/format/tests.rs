@@ -322,6 +322,7 @@ proptest::proptest! {
         }
         if let Ok(graph) = from_bytes(&sealed(file)) {
             graph.validate().unwrap();
+            let _ = crate::robustness::compile_and_run(&graph, 1.0);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::*;
 pub struct ConstantOfShape {
     /// The shape.
     pub shape: Vec<i64>,
-    /// The value: a tensor of one element.
+    /// The value: a tensor of one element, of rank 1.
     pub value: Tensor,
 }
 
@@ -24,12 +24,12 @@ impl Operator for ConstantOfShape {
             return Err(OpError::attribute("value", why));
         }
         let shape = shape.ok_or_else(|| OpError::attribute("shape", "is missing"))?;
-        Ok(ConstantOfShape { shape, value })
+        Ok(ConstantOfShape { shape, value: value.reshaped(&[1]) })
     }
 
     fn to_attrs(&self) -> Attrs {
         let shape = ints(self.shape.iter().copied());
-        Attrs::new().with("shape", shape).with("value", Attr::Tensor(self.value.reshaped(&[1])))
+        Attrs::new().with("shape", shape).with("value", Attr::Tensor(self.value.clone()))
     }
 
     fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
@@ -62,6 +62,9 @@ mod tests {
             (attrs(&[1 << 40]), None),
         ] {
             let op = ConstantOfShape::from_attrs(&attrs);
+            if let Ok(op) = &op {
+                assert_eq!(ConstantOfShape::from_attrs(&op.to_attrs()), Ok(op.clone()));
+            }
             let y = op.and_then(|op| eval::evaluate_plain(&op.into(), &[]));
             assert_eq!(y.ok().map(|mut y| y.remove(0)), expected);
         }

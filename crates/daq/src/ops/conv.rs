@@ -6,7 +6,7 @@ use super::spatial::{Window, as_2d};
 use super::dense::{Dense, check_types};
 use super::eval::{codes, quant, requantize};
 use super::moves::sized;
-use super::pixels::{for_each_window, operand_specs, view_specs, window_output};
+use super::pixels::{check_taps, for_each_window, operand_specs, view_specs, window_output};
 use super::*;
 use crate::quant::requantize_multipliers;
 
@@ -27,6 +27,7 @@ impl Conv {
             return Err(shape_error("input and weights must both have rank 3 or 4", inputs));
         }
         let [h, kw] = as_2d(&self.window.resolve(inputs, Some(&w.shape[2..]))?);
+        check_taps([h.kernel, kw.kernel], inputs)?;
         let (in_c, out_c) = (x.shape[1], w.shape[0]);
         let g = self.group;
         if g == 0 || out_c % g != 0 || w.shape[1].checked_mul(g) != Some(in_c) || out_c == 0 {

@@ -31,6 +31,9 @@ pub struct ConvTranspose {
     pub output_shape: Vec<i64>,
 }
 
+/// The longest spatial axis of an output: the reference keeps a list of its columns.
+const MOST_PIXELS: i64 = 1 << 20;
+
 /// One spatial axis, resolved.
 #[derive(Clone, Copy, Debug)]
 struct Axis {
@@ -87,7 +90,7 @@ impl ConvTranspose {
             return Err(shape_error("input and weights must both have rank 3 or 4", inputs));
         }
         let (in_c, g) = (x.shape[1], self.group);
-        let out_c = w.shape[1] * g;
+        let out_c = w.shape[1].saturating_mul(g);
         if w.shape[0] != in_c || in_c % g != 0 || out_c == 0 {
             let why = format!("weights do not fit {in_c} channels in {g} groups");
             return Err(shape_error(why, inputs));
@@ -138,12 +141,13 @@ impl ConvTranspose {
                     (begin as i64, full - begin as i64 - end as i64)
                 }
             };
-            if !(1..=1 << 31).contains(&output) {
+            if !(1..=MOST_PIXELS).contains(&output) {
                 return Err(misfit());
             }
             let (output, pad) = (output as usize, begin as usize);
             Ok(Axis { input, output, kernel, stride, dilation, pad })
         };
+        check_taps([w.shape[2], w.shape.get(3).copied().unwrap_or(1)], inputs)?;
         let row = Axis { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, pad: 0 };
         let axes = if n == 2 { [axis(0)?, axis(1)?] } else { [row, axis(0)?] };
         Ok(Geometry { batch: x.shape[0], in_c, out_c, groups: g, axes })

@@ -1,6 +1,8 @@
 //! Running one operator on its own: constant folding, tests, and the fallback of plans.
 
 use super::{Layout, LayoutRule, Op, OpError, Quantization, Spec};
+use crate::check;
+use crate::compile::Operand;
 use crate::layout::{to_channels_last, to_plain};
 use crate::quant::QuantParams;
 use crate::tensor::{AlignedBytes, DType, Tensor, TensorView, TensorViewMut, checked_bytes};
@@ -85,8 +87,7 @@ fn in_float(op: &Op, inputs: &[Option<TensorView>], outputs: &[TensorViewMut]) -
     let inputs = inputs.iter().flatten().map(|v| (v.dtype, v.quant));
     let mut all = inputs.chain(outputs.iter().map(|v| (v.dtype, v.quant)));
     match op.quantization() {
-        Averages => all.any(|(dtype, quant)| dtype.is_code() && quant.is_some()),
-        FloatInside | Table => all.any(|(dtype, _)| dtype.is_code()),
+        Averages | FloatInside | Table => all.any(|(dtype, _)| dtype.is_code()),
         // Its own form is for codes of one scale only.
         Integer => {
             let whole = |quant: Option<&QuantParams>| quant.is_some_and(|q| q.is_per_tensor());
@@ -159,6 +160,21 @@ pub fn evaluate(
         checked_bytes("the output", spec.dtype, &spec.shape)
             .map_err(|e| OpError::unsupported(e.to_string(), "check the model's shapes"))?;
     }
+    let operands: Vec<_> = inputs
+        .iter()
+        .map(|t| {
+            t.map(|(t, quant)| Operand { dtype: t.dtype(), shape: t.shape(), quant, data: Some(t) })
+        })
+        .collect();
+    let output_operands: Vec<_> = inferred
+        .iter()
+        .enumerate()
+        .map(|(i, spec)| {
+            let (dtype, quant) = outputs.get(i).map_or((spec.dtype, None), |(d, q)| (*d, Some(q)));
+            Operand { dtype, shape: &spec.shape, quant, data: None }
+        })
+        .collect();
+    check::runnable(op, &operands, &output_operands)?;
     let rule = op.layout(&specs);
     let mut tensors: Vec<_> = inputs.iter().map(|t| t.map(|(t, q)| (t.clone(), q))).collect();
     let layout = match rule {

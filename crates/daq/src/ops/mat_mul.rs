@@ -28,8 +28,8 @@ struct Products {
     shape: Vec<usize>,
 }
 
-/// The most products of one MatMul.
-const MAX_BATCH: usize = 1 << 24;
+/// The most products of one MatMul: a plan keeps a list of them.
+const MAX_BATCH: usize = 1 << 16;
 
 impl Products {
     fn new(a: &[usize], b: &[usize]) -> Option<Self> {
@@ -83,6 +83,9 @@ impl Operator for MatMul {
     fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
         let (a, b) = (required(inputs, 0)?, required(inputs, 1)?);
         check_types(inputs)?;
+        if inputs.len() > 2 {
+            return Err(shape_error("takes two inputs", inputs));
+        }
         sized(a.dtype, vec![], inputs)?;
         let products = Products::new(&a.shape, &b.shape);
         let misfit = || shape_error("the matrices do not fit one another", inputs);

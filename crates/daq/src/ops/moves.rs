@@ -15,7 +15,7 @@ use crate::tensor::checked_bytes;
 pub(crate) const FILL: u32 = u32::MAX;
 
 /// The longest axis that an operator gives a table for.
-const MAX_AXIS: usize = 1 << 26;
+const MAX_AXIS: usize = 1 << 24;
 
 /// Where the elements of an output come from.
 #[derive(Clone, Debug)]
@@ -174,10 +174,8 @@ pub(crate) fn sized(
     shape: Vec<usize>,
     inputs: &[Option<Spec>],
 ) -> Result<Vec<Spec>, OpError> {
-    // Empty axes count as 1, so that products of some of the axes are within limits too.
     let check = |what: &str, dtype, shape: &[usize]| {
-        let shape: Vec<_> = shape.iter().map(|&n| n.max(1)).collect();
-        checked_bytes(what, dtype, &shape).map_err(|e| shape_error(e.to_string(), inputs))
+        checked_bytes(what, dtype, shape).map_err(|e| shape_error(e.to_string(), inputs))
     };
     for input in inputs.iter().flatten() {
         check("an input", input.dtype, &input.shape)?;

@@ -9,8 +9,16 @@ use super::moves::sized;
 use super::spatial::{Window, as_2d};
 use super::*;
 
-/// The largest window of a pooling, in pixels.
-const MAX_TAPS: usize = 1 << 24;
+/// The largest window, in pixels: plans and runs keep a list of them.
+const MAX_TAPS: usize = 1 << 20;
+
+/// Refuses a window of more than [`MAX_TAPS`] pixels.
+pub(crate) fn check_taps([h, w]: [usize; 2], inputs: &[Option<Spec>]) -> Result<(), OpError> {
+    match h.checked_mul(w).is_some_and(|taps| taps <= MAX_TAPS) {
+        true => Ok(()),
+        false => Err(shape_error(format!("a window of {h}x{w} is too large"), inputs)),
+    }
+}
 
 /// The geometry of a pooling over a logical input.
 pub(crate) fn pool_shape(
@@ -21,12 +29,7 @@ pub(crate) fn pool_shape(
     sized(x.dtype, x.shape.clone(), inputs)?;
     let axes = as_2d(&window.resolve(inputs, None)?);
     let [h, w] = axes;
-    if h.kernel * w.kernel > MAX_TAPS {
-        return Err(shape_error(
-            format!("a window of {}x{} is too large", h.kernel, w.kernel),
-            inputs,
-        ));
-    }
+    check_taps([h.kernel, w.kernel], inputs)?;
     let shape = ConvShape {
         batch: x.shape[0],
         in_h: h.input,

@@ -73,6 +73,9 @@ pub struct Resize {
     pub axes: Option<Vec<i64>>,
 }
 
+/// The longest output axis: a plan keeps what each of its positions mixes.
+const MOST_PIXELS: f64 = 1048576.0;
+
 /// One axis, resolved.
 #[derive(Clone, Copy, Debug)]
 struct Scaled {
@@ -204,7 +207,7 @@ impl Resize {
                     ((self.scales[i] * input as f32).floor() as f64, self.scales[i])
                 }
             };
-            let fits = scale.is_finite() && scale > 0.0 && (1.0..=1e8).contains(&output);
+            let fits = scale.is_finite() && scale > 0.0 && (1.0..=MOST_PIXELS).contains(&output);
             if axis < 2 && scale != 1.0 {
                 let what = format!("Resize of axis {axis} (batch or channels)");
                 return Err(OpError::unsupported(what, "resize the spatial axes alone"));

@@ -17,6 +17,12 @@ pub struct Split {
     pub num_outputs: Option<i64>,
 }
 
+/// The most parts.
+const MOST_PARTS: usize = 4096;
+
+/// The most table entries of all parts together.
+const MOST_ENTRIES: usize = 1 << 26;
+
 impl Split {
     /// Size of each part.
     fn sizes(&self, dim: usize) -> Result<Vec<usize>, OpError> {
@@ -30,7 +36,8 @@ impl Split {
         let Some(parts) = self.num_outputs else {
             return Err(OpError::attribute("split", "is missing, and `num_outputs` too"));
         };
-        let count = usize::try_from(parts).ok().filter(|&n| n > 0 && n <= dim.max(1));
+        let most = dim.clamp(1, MOST_PARTS);
+        let count = usize::try_from(parts).ok().filter(|n| (1..=most).contains(n));
         let misfit = || {
             let why = format!("an axis of {dim} does not give {parts} parts");
             OpError::attribute("num_outputs", why)
@@ -87,7 +94,13 @@ impl Operator for Split {
             part.shape[axis] = size;
             part
         };
-        Ok(self.sizes(x.shape[axis])?.into_iter().map(part).collect())
+        let sizes = self.sizes(x.shape[axis])?;
+        // Each part has tables of its own.
+        let tables = x.shape.iter().sum::<usize>().saturating_mul(sizes.len());
+        if sizes.len() > MOST_PARTS || tables > MOST_ENTRIES {
+            return Err(shape_error(format!("{} parts are too many", sizes.len()), inputs));
+        }
+        Ok(sizes.into_iter().map(part).collect())
     }
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
