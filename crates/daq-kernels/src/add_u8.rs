@@ -38,7 +38,7 @@ pub static KERNELS: &[Kernel<Entry>] = &[
     Kernel { name: "qadd__scalar", isa: Isa::Scalar, entry: scalar },
 ];
 
-/// `saturate(rne(fma(a, sa/sc, fma(b, sb/sc, zc - (sa/sc*za + sb/sc*zb)))))`: the zero points are
+/// `saturate(rne(fma(a, sa/sc, fma(b, sb/sc, zc - fma(sa/sc, za, sb/sc*zb)))))`: the zero points are
 /// inside the rounding, and the two multiply-adds round once each.
 #[derive(Debug)]
 pub struct AddU8 {
@@ -61,8 +61,11 @@ impl AddU8 {
         kernel.check();
         let a_ratio = params.a_scale / params.output_scale;
         let b_ratio = params.b_scale / params.output_scale;
-        let offset = f32::from(params.output_zero_point)
-            - (a_ratio * f32::from(params.a_zero_point) + b_ratio * f32::from(params.b_zero_point));
+        let [za, zb, zc] =
+            [params.a_zero_point, params.b_zero_point, params.output_zero_point].map(f32::from);
+        // The inner sum is fused, as it is in onnxruntime: rounding it twice decides some ties
+        // otherwise.
+        let offset = zc - a_ratio.mul_add(za, b_ratio * zb);
         AddU8 { constants: Constants { a_ratio, b_ratio, offset }, kernel }
     }
 
@@ -144,6 +147,29 @@ mod tests {
                 &mut output,
             );
             assert_eq!(output, [3, 4, 4, 0, 184, 3], "{}", kernel.name);
+        }
+    }
+
+    #[test]
+    fn near_ties_round_as_onnxruntime_does() {
+        for (scales, zero_points, a, b, sum) in [
+            ([0.037287533, 0.05081481, 0.050501242], [145, 116, 118], 125, 159, 147),
+            ([0.07479184, 0.085201226, 0.09349254], [122, 105, 138], 133, 52, 99),
+            ([0.07222033, 0.026071468, 0.08503073], [125, 90, 134], 105, 209, 153),
+        ] {
+            let params = BinaryU8Params {
+                a_scale: scales[0],
+                a_zero_point: zero_points[0],
+                b_scale: scales[1],
+                b_zero_point: zero_points[1],
+                output_scale: scales[2],
+                output_zero_point: zero_points[2],
+            };
+            for kernel in KERNELS.iter().filter(|kernel| kernel.isa.is_supported()) {
+                let mut output = [0; 20];
+                AddU8::with_kernel(&params, kernel).run(&[a; 20], &[b; 20], &mut output);
+                assert_eq!(output, [sum; 20], "{}", kernel.name);
+            }
         }
     }
 

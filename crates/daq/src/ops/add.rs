@@ -1,7 +1,7 @@
 //! Add: `a + b` with broadcasting. Opsets 7, 13, 14. Integers wrap.
 //!
 //! On codes, with `r = scale / output scale` of each input, rounded once to the nearest, ties to
-//! even, and saturated: `fma(a, ra, fma(b, rb, zc - (ra * za + rb * zb)))`.
+//! even, and saturated: `fma(a, ra, fma(b, rb, zc - fma(ra, za, rb * zb)))`.
 
 use daq_kernels::BinaryF32;
 
@@ -32,7 +32,7 @@ impl Operator for Add {
         };
         let zero_points = [a, b, c].map(|quant| quant.zero_point[0] as f32);
         let (ra, rb) = (a.scale[0] / c.scale[0], b.scale[0] / c.scale[0]);
-        let offset = zero_points[2] - (ra * zero_points[0] + rb * zero_points[1]);
+        let offset = zero_points[2] - ra.mul_add(zero_points[0], rb * zero_points[1]);
         let (lowest, highest) = binary::code_range(outputs[0].dtype);
         binary::map_codes(inputs, outputs, |a, b| {
             let sum = (a as f32).mul_add(ra, (b as f32).mul_add(rb, offset));
