@@ -49,7 +49,7 @@ pub fn write(graph: &Graph, path: impl AsRef<Path>) -> Result<(), OnnxError> {
 /// The graph as the bytes of a model file.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn to_bytes(graph: &Graph) -> Result<Vec<u8>, OnnxError> {
     encode(graph, "model")
 }
