@@ -82,6 +82,15 @@ pub struct Args {
     #[arg(long, value_name = "OP,OP", value_delimiter = ',')]
     pub ops: Option<Vec<String>>,
 
+    /// Use scales at which runtimes that simulate 8 bits in float give the same bits; costs some
+    /// accuracy
+    ///
+    /// Activation scales are powers of two (rounded up from the calibrated range), zero points
+    /// even, weight scales rounded up to 3 mantissa bits: every runtime, also those that simulate
+    /// QuantizeLinear/DequantizeLinear models in float, gives the same bits.
+    #[arg(long = "power-of-two-scales", alias = "power_of_two_scales")]
+    pub power_of_two_scales: bool,
+
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
     #[command(flatten)]
@@ -158,6 +167,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
         float_input: args.float_input,
         exclude: args.exclude.clone(),
         ops: args.ops.clone(),
+        power_of_two_scales: args.power_of_two_scales,
     };
     let quantized = quantize(&float, &calibration.ranges(), &options)?;
     let mut graph = quantized.graph;

@@ -49,6 +49,17 @@ pub struct QuantizeOptions {
     pub exclude: Vec<String>,
     /// The only operators to quantize with scales of their own; all where absent.
     pub ops: Option<Vec<String>>,
+    /// Scales at which runtimes that simulate codes in float give the same bits as those that
+    /// compute in integers: activation scales are powers of two (rounded up) with even zero points,
+    /// weight scales have 3 mantissa bits (rounded up). Costs some accuracy.
+    ///
+    /// A sum of products of codes, times a weight scale of 4 significant bits, fits the 24 bits of a
+    /// float while it is below `2^24 / 15`, so float sums are exact in any order; biases are kept
+    /// below half of that. Multiplying or dividing by a power of two is exact too, so that both see
+    /// the same number before they round, and ties go the same way whether an even zero point is
+    /// added before or after. Operators that are float inside (Softmax) are left to each runtime's
+    /// functions.
+    pub power_of_two_scales: bool,
 }
 
 /// What became of a node.
@@ -122,14 +133,14 @@ pub fn quantize(
     check_names(float, options)?;
     let (mut graph, absorbed) = absorb_activations(float, ranges, options);
     let reasons = select::float_reasons(&graph, ranges, options);
-    let scales = scales::choose(&graph, &reasons, ranges);
+    let scales = scales::choose(&graph, &reasons, ranges, options.power_of_two_scales);
     let decisions = decisions(float, &graph, &reasons, &absorbed);
     let mut rewrite =
         Rewrite { graph: &mut graph, scales, codes: HashMap::new(), reals: HashMap::new() };
     rewrite.inputs(options.float_input);
     let mut widened_channels = 0;
-    rewrite.nodes(&reasons, options.weights, &mut widened_channels)?;
-    rewrite.outputs(ranges);
+    rewrite.nodes(&reasons, options, &mut widened_channels)?;
+    rewrite.outputs(ranges, options.power_of_two_scales);
     if options.float_input {
         graph.metadata.insert(FLOAT_INPUT.into(), "1".into());
     }
@@ -137,9 +148,12 @@ pub fn quantize(
     graph.validate()?;
     let mut messages = Vec::new();
     if widened_channels > 0 {
+        let fits = match options.power_of_two_scales {
+            true => "float sums are exact: their weights are small beside their bias",
+            false => "their bias fits in 32 bits: their weights are next to nothing beside it",
+        };
         messages.push(format!(
-            "the weight scale of {widened_channels} channels was widened so that their bias fits in \
-             32 bits: their weights are next to nothing beside it"
+            "the weight scale of {widened_channels} channels was widened so that {fits}"
         ));
     }
     Ok(Quantized { graph, decisions, messages })
@@ -260,13 +274,13 @@ impl Rewrite<'_> {
     }
 
     /// The scale of float outputs serves callers that take codes.
-    fn outputs(&mut self, ranges: &Ranges) {
+    fn outputs(&mut self, ranges: &Ranges, power_of_two: bool) {
         for &id in &self.graph.outputs {
             let value = &mut self.graph.values[id];
             if value.dtype == DType::F32
                 && let Some(range) = ranges.get(&value.name)
             {
-                value.quant = Some(range.to_u8());
+                value.quant = Some(scales::codes_of(*range, power_of_two));
             }
         }
     }
@@ -274,7 +288,7 @@ impl Rewrite<'_> {
     fn nodes(
         &mut self,
         reasons: &[Option<String>],
-        scheme: Weights,
+        options: &QuantizeOptions,
         widened_channels: &mut usize,
     ) -> Result<(), QuantizeError> {
         let nodes = std::mem::take(&mut self.graph.nodes);
@@ -294,7 +308,7 @@ impl Rewrite<'_> {
                     weights::quantize(
                         self.graph,
                         &mut node,
-                        scheme,
+                        options,
                         &self.scales,
                         widened_channels,
                     )?;
@@ -520,6 +534,43 @@ mod tests {
         let w = find(&graph, "w");
         assert_eq!(w.data.as_ref().unwrap().data::<u8>(), [0]);
         assert_eq!(w.quant, Some(QuantParams::per_tensor(0.01, 255)));
+    }
+
+    #[test]
+    fn power_of_two_scales_are_as_worked_out_by_hand() {
+        let (graph, ranges) = float();
+        for (weights, w_scale) in [
+            // 2 / 127 = 1.0079 / 64, up to 1.125 / 64.
+            (Weights::PerChannel, 1.125 / 64.0),
+            (Weights::PerTensor, 1.125 / 64.0),
+            // 2 / 255 = 1.0039 / 128, up to 1.125 / 128.
+            (Weights::Asymmetric, 1.125 / 128.0),
+        ] {
+            let options =
+                QuantizeOptions { weights, power_of_two_scales: true, ..Default::default() };
+            let graph = quantize(&graph, &ranges, &options).unwrap().graph;
+            let quant = |name: &str| find(&graph, name).quant.clone().unwrap();
+            assert_eq!(quant("x"), QuantParams::per_tensor(1.0 / 64.0, 64));
+            assert_eq!(quant("y"), QuantParams::per_tensor(1.0 / 64.0, 0));
+            assert_eq!(quant("w"), QuantParams::per_tensor(w_scale, 0));
+            assert_eq!(quant("b"), QuantParams::per_tensor(w_scale / 64.0, 0));
+            let code = find(&graph, "b").data.as_ref().unwrap().data::<i32>()[0];
+            assert_eq!(code, (64.0 / w_scale).round() as i32);
+        }
+    }
+
+    #[test]
+    fn a_large_bias_leaves_room_for_exact_float_sums() {
+        let (mut graph, ranges) = float();
+        let b = graph.find_value("b").unwrap();
+        graph.values[b].data = Some(Tensor::from_slice(&[1], &[1000f32]));
+        let options = QuantizeOptions { power_of_two_scales: true, ..Default::default() };
+        let q = quantize(&graph, &ranges, &options).unwrap();
+        // At the weight's own scale, 1.125 / 64, the code would be 3.6 million; the scale that
+        // leaves 2^19 is 64000 / 2^19, 0.122, and 0.125 has few enough digits.
+        assert_eq!(find(&q.graph, "w").quant, Some(QuantParams::per_tensor(0.125, 0)));
+        assert_eq!(find(&q.graph, "b").data.as_ref().unwrap().data::<i32>(), [512_000]);
+        assert!(q.messages[0].contains("widened"), "{:?}", q.messages);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub(super) fn choose(
     graph: &Graph,
     reasons: &[Option<String>],
     ranges: &Ranges,
+    power_of_two: bool,
 ) -> HashMap<ValueId, QuantParams> {
     let mut chosen: HashMap<ValueId, Range> = HashMap::new();
     // Values that share the scale of another: outputs of operators that only move codes.
@@ -43,7 +44,7 @@ pub(super) fn choose(
     }
     share_concat(graph, reasons, &mut chosen, &follows);
     let mut scales: HashMap<ValueId, QuantParams> =
-        chosen.into_iter().map(|(id, range)| (id, range.to_u8())).collect();
+        chosen.into_iter().map(|(id, range)| (id, codes_of(range, power_of_two))).collect();
     for node in eight_bit() {
         for id in &node.outputs {
             if let Some(quant) = follows.get(id).and_then(|input| scales.get(input)).cloned() {
@@ -52,6 +53,11 @@ pub(super) fn choose(
         }
     }
     scales
+}
+
+/// The scale and zero point of an activation.
+pub(super) fn codes_of(range: Range, power_of_two: bool) -> QuantParams {
+    if power_of_two { range.to_u8_power_of_two() } else { range.to_u8() }
 }
 
 /// An input that only a Concat reads is computed at the Concat's scale: rounding once loses less

@@ -4,11 +4,18 @@ use std::collections::HashMap;
 
 use daq::{Graph, Node, Op, QuantParams, Tensor, Value, ValueId};
 
-use super::{QuantizeError, Weights};
-use crate::range::Range;
+use super::{QuantizeError, QuantizeOptions, Weights};
+use crate::range::{Range, rounded_up};
 
 /// The largest bias code that is used: half of the accumulator's range stays for the products.
 const MOST_BIAS: f64 = (1i64 << 30) as f64;
+
+/// The same for power-of-two scales: half of what a float sum holds exactly beside a weight scale
+/// of up to 15 / 8.
+const MOST_EXACT_BIAS: f64 = (1i64 << 19) as f64;
+
+/// The digits after the leading one of weight scales beside power-of-two scales.
+const MANTISSA_BITS: u32 = 3;
 
 /// The bias code aimed at where a channel has no weights to set the scale.
 const BIAS_OF_EMPTY: f64 = (1i64 << 20) as f64;
@@ -18,7 +25,7 @@ const BIAS_OF_EMPTY: f64 = (1i64 << 20) as f64;
 pub(super) fn quantize(
     graph: &mut Graph,
     node: &mut Node,
-    scheme: Weights,
+    options: &QuantizeOptions,
     scales: &HashMap<ValueId, QuantParams>,
     widened_channels: &mut usize,
 ) -> Result<(), QuantizeError> {
@@ -42,12 +49,13 @@ pub(super) fn quantize(
     }
     let channels = Channels::of(&node.op, weights.shape());
     let x_scale = x_quant.scale[0];
-    let (codes, quant) = match scheme {
-        Weights::Asymmetric => asymmetric(&weights, bias.as_ref(), x_scale),
-        _ => {
+    let limits = Limits { x_scale, few_digits: options.power_of_two_scales };
+    let (codes, quant) = match options.weights {
+        Weights::Asymmetric => asymmetric(&weights, bias.as_ref(), &limits),
+        scheme => {
             let per_channel = scheme == Weights::PerChannel;
             let (scale, widened) =
-                symmetric_scales(&weights, &channels, per_channel, bias.as_ref(), x_scale);
+                symmetric_scales(&weights, &channels, per_channel, bias.as_ref(), &limits);
             *widened_channels += widened;
             symmetric(&weights, &channels, scale)
         }
@@ -144,9 +152,32 @@ impl Channels {
     }
 }
 
-/// The scale that a bias needs at least, so that its code fits.
-fn least_scale(bias: f32, x_scale: f32, most: f64) -> f32 {
-    (f64::from(bias.abs()) / (f64::from(x_scale) * most)) as f32
+/// What bounds a weight scale beside the weights.
+struct Limits {
+    x_scale: f32,
+    /// Whether the scale has [`MANTISSA_BITS`] only.
+    few_digits: bool,
+}
+
+impl Limits {
+    /// The scale that these biases need at least, so that no code is above `most`.
+    fn least_scale(&self, bias: &[f32], most: f64) -> f32 {
+        let of = |&b: &f32| (f64::from(b.abs()) / (f64::from(self.x_scale) * most)) as f32;
+        bias.iter().map(of).fold(0.0, f32::max)
+    }
+
+    fn most_bias(&self) -> f64 {
+        if self.few_digits { MOST_EXACT_BIAS } else { MOST_BIAS }
+    }
+
+    /// The scale to use for one that is wide enough.
+    fn rounded(&self, scale: f32) -> f32 {
+        match scale >= f32::MIN_POSITIVE {
+            false => 1.0,
+            true if self.few_digits => rounded_up(scale, MANTISSA_BITS),
+            true => scale,
+        }
+    }
 }
 
 /// Symmetric scales, one or one per channel, and how many a bias made wider.
@@ -155,7 +186,7 @@ fn symmetric_scales(
     channels: &Channels,
     per_channel: bool,
     bias: Option<&Tensor>,
-    x_scale: f32,
+    limits: &Limits,
 ) -> (Vec<f32>, usize) {
     let mut largest = vec![0f32; channels.count];
     for (i, w) in weights.data::<f32>().iter().enumerate() {
@@ -169,13 +200,13 @@ fn symmetric_scales(
     let mut widened = 0;
     let scale = largest.iter().enumerate().map(|(c, &largest)| {
         let biases = if per_channel { bias.get(c..=c).unwrap_or_default() } else { bias };
-        let needed =
-            |most| biases.iter().map(|&b| least_scale(b, x_scale, most)).fold(0.0, f32::max);
-        let own = if largest > 0.0 { largest / 127.0 } else { needed(BIAS_OF_EMPTY) };
-        let least = needed(MOST_BIAS);
+        let least = limits.least_scale(biases, limits.most_bias());
+        let own = match largest > 0.0 {
+            true => largest / 127.0,
+            false => limits.least_scale(biases, BIAS_OF_EMPTY).max(least),
+        };
         widened += usize::from(least > own);
-        let scale = own.max(least);
-        if scale >= f32::MIN_POSITIVE { scale } else { 1.0 }
+        limits.rounded(own.max(least))
     });
     (scale.collect(), widened)
 }
@@ -191,14 +222,17 @@ fn symmetric(weights: &Tensor, channels: &Channels, scale: Vec<f32>) -> (Tensor,
     (Tensor::from_slice(weights.shape(), &codes), QuantParams::per_channel(scale, axis))
 }
 
-fn asymmetric(weights: &Tensor, bias: Option<&Tensor>, x_scale: f32) -> (Tensor, QuantParams) {
+fn asymmetric(weights: &Tensor, bias: Option<&Tensor>, limits: &Limits) -> (Tensor, QuantParams) {
     let data = weights.data::<f32>();
     let zero = Range { min: 0.0, max: 0.0 };
     let range = data.iter().fold(zero, |r, &w| r.union(Range { min: w, max: w }));
     let mut quant = range.to_u8();
     let bias = bias.map(|b| b.data::<f32>()).unwrap_or_default();
-    let least = bias.iter().map(|&b| least_scale(b, x_scale, MOST_BIAS)).fold(0.0, f32::max);
-    quant.scale[0] = quant.scale[0].max(least);
+    let least = limits.least_scale(bias, limits.most_bias());
+    quant.scale[0] = limits.rounded(quant.scale[0].max(least));
+    // Where the scale has grown, the zero point lies elsewhere.
+    let zero_point = (-range.min / quant.scale[0]).round_ties_even();
+    quant.zero_point[0] = zero_point.clamp(0.0, 255.0) as i32;
     let codes: Vec<u8> = data.iter().map(|&w| quant.code(w, 0, 255) as u8).collect();
     (Tensor::from_slice(weights.shape(), &codes), quant)
 }
