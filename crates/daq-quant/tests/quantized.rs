@@ -4,8 +4,8 @@
 //! `tests/data/make_quantized_outputs.py` makes the models and writes onnxruntime's results.
 //! At power-of-two scales float sums are exact, so every code of every tensor must be equal. At
 //! other scales a float sum that is rounded off sometimes falls on the other side of a tie: in the
-//! first layers few codes differ, by one step; later layers multiply such differences, so that
-//! there only the answers are compared.
+//! first layer few codes differ, by one step. Later layers multiply such differences, so that of the
+//! whole model only the answers are compared.
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,9 @@ use daq_quant::samples::PreparedDataset;
 
 /// Pictures of whose tensors the file of the power-of-two model holds hashes.
 const HASHED: usize = 10;
+
+/// What the first layer computes.
+const FIRST: &str = "conv2d_53.tmp_0";
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/quantized").join(name)
@@ -102,9 +105,8 @@ fn power_of_two_scales_give_onnxruntimes_codes() {
 fn default_scales_give_onnxruntimes_codes_but_for_ties() {
     let expected = expected("default.npz");
     let names: Vec<&str> = expected.inside.iter().map(|(n, _)| n.as_str()).collect();
-    assert!(names.len() > 4, "{names:?}");
+    assert!(names.len() > 4 && names.contains(&FIRST), "{names:?}");
     let (outputs, inside) = run("default.onnx", &names, 2);
-    let (mut differ, mut all) = (0, 0);
     for (i, (name, codes)) in expected.inside.iter().enumerate() {
         let ArrayData::U8(codes) = &codes.data else { panic!("codes are bytes") };
         let ours = joined(&inside, i);
@@ -113,10 +115,10 @@ fn default_scales_give_onnxruntimes_codes_but_for_ties() {
         let wrong = off.iter().filter(|d| **d > 0).count();
         let most = off.iter().max().unwrap();
         println!("{name}: {wrong} of {} differ, by up to {most}", off.len());
-        assert!(*most <= 1, "{name}: codes differ by {most}");
-        (differ, all) = (differ + wrong, all + off.len());
+        // One step in the first layer; what a following operator makes of that may be more.
+        assert!(name != FIRST || *most <= 1, "{name}: codes differ by {most}");
+        assert!(wrong * 1000 <= off.len(), "{name}: {wrong} of {} codes differ", off.len());
     }
-    assert!(differ * 1000 <= all, "{differ} of {all} codes differ");
     // 0.4 % of 100 pictures is none.
     assert_eq!(top1_differences(&outputs, &expected.outputs), 0);
 }
