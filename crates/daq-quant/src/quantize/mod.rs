@@ -524,6 +524,16 @@ mod tests {
         assert_eq!(why, "Sigmoid: not among --ops; Log: not among --ops");
     }
 
+    /// Calibration sees no range between an operator and the activation that it absorbs.
+    #[test]
+    fn an_operator_cannot_absorb_an_activation_that_stays_float() {
+        let options = QuantizeOptions { exclude: vec!["Relu".into()], ..Default::default() };
+        let q = quantized(&options);
+        assert_eq!(ops(&q.graph), ["Conv", "Relu", "Sigmoid", "Log"]);
+        let why = q.decisions[0].float_because.clone().unwrap();
+        assert!(why.contains("no range of its output `c`"), "{why}");
+    }
+
     #[test]
     fn asymmetric_weights_have_a_zero_point() {
         let (mut graph, ranges) = float();

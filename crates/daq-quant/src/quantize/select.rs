@@ -121,12 +121,13 @@ impl Select<'_> {
         None
     }
 
-    /// Whether the only reader of the value clamps it: its range is that of the activation.
+    /// Whether the only reader of the value clamps it, in 8 bits: its range is that of the
+    /// activation.
     fn absorbs(&self, id: ValueId) -> bool {
         let readers: Vec<_> =
             self.graph.nodes.iter().filter(|n| n.inputs.contains(&Some(id))).collect();
         matches!(readers.as_slice(), [reader] if reader.op.clamp().is_some()
-            && has_range(self.graph, self.ranges, reader.outputs[0]))
+            && has_range(self.graph, self.ranges, reader.outputs[0]) && self.asked(reader).is_none())
     }
 
     /// What the user asked for.
