@@ -1,0 +1,351 @@
+//! From a graph to the steps of a plan: layouts, kernels, views, buffers.
+
+use std::collections::HashMap;
+
+use daq_kernels::{Isa, Pool};
+
+use super::{Place, Port, Step, Stored, fused_clamp};
+use crate::compile::{Compile, Kernel, Operand};
+use crate::error::Result;
+use crate::graph::{Graph, Node, ValueId};
+use crate::layout::{Layout, LayoutRule, convert, to_channels_last};
+use crate::ops::{Op, Spec, eval};
+use crate::tensor::{TensorView, TensorViewMut};
+
+/// An operator without a kernel of its own: its reference computation.
+struct Reference(Op);
+
+impl Kernel for Reference {
+    fn name(&self) -> String {
+        "reference".into()
+    }
+
+    fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], _: &Pool) {
+        eval::run(&self.0, inputs, outputs);
+    }
+}
+
+/// A change of layout.
+struct Relayout {
+    logical: Vec<usize>,
+    to: Layout,
+}
+
+impl Kernel for Relayout {
+    fn name(&self) -> String {
+        match self.to {
+            Layout::Plain => "to_plain".into(),
+            Layout::ChannelsLast => "to_channels_last".into(),
+        }
+    }
+
+    fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], _: &Pool) {
+        let x = inputs[0].expect("the plan gives one input");
+        convert(&self.logical, x.dtype.size(), self.to, x.bytes, outputs[0].bytes);
+    }
+}
+
+pub(super) struct Builder<'a> {
+    graph: &'a Graph,
+    isa: Isa,
+    pub(super) steps: Vec<Step>,
+    pub(super) stored: Vec<Stored>,
+    regions: usize,
+    /// Where each value lies, by layout and by the rank that its shape was padded to.
+    forms: HashMap<(ValueId, Layout, usize), usize>,
+    /// The layout that each value was computed in.
+    layouts: Vec<Layout>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(graph: &'a Graph, isa: Isa) -> Self {
+        Builder {
+            graph,
+            isa,
+            steps: Vec::new(),
+            stored: Vec::new(),
+            regions: 0,
+            forms: HashMap::new(),
+            layouts: vec![Layout::Plain; graph.values.len()],
+        }
+    }
+
+    fn rank(&self, id: ValueId) -> usize {
+        self.graph.values[id].shape.len()
+    }
+
+    fn port(&self, id: ValueId) -> Port {
+        let value = &self.graph.values[id];
+        Port {
+            name: value.name.clone(),
+            dtype: value.dtype,
+            shape: value.layout.physical(&value.shape),
+            layout: value.layout,
+            quant: value.quant.clone(),
+        }
+    }
+
+    pub(super) fn input(&mut self, id: ValueId) -> (Port, usize) {
+        let port = self.port(id);
+        let stored = self.add(id, port.layout);
+        (port, stored)
+    }
+
+    pub(super) fn output(&mut self, id: ValueId) -> (Port, usize) {
+        let port = self.port(id);
+        let stored = self.form(id, port.layout, self.rank(id));
+        (port, stored)
+    }
+
+    /// A new region for a value in the layout in which it is computed.
+    fn add(&mut self, id: ValueId, layout: Layout) -> usize {
+        self.regions += 1;
+        self.layouts[id] = layout;
+        let shape = layout.physical(&self.graph.values[id].shape);
+        self.store(id, layout, self.rank(id), shape, Place::Region(self.regions - 1))
+    }
+
+    fn store(
+        &mut self,
+        id: ValueId,
+        layout: Layout,
+        rank: usize,
+        shape: Vec<usize>,
+        place: Place,
+    ) -> usize {
+        let value = &self.graph.values[id];
+        self.stored.push(Stored {
+            value: id,
+            dtype: value.dtype,
+            shape,
+            quant: value.quant.clone(),
+            place,
+        });
+        self.forms.insert((id, layout, rank), self.stored.len() - 1);
+        self.stored.len() - 1
+    }
+
+    /// The value in a layout, its shape padded with leading axes of 1 to `rank`; made where it
+    /// does not exist yet.
+    fn form(&mut self, id: ValueId, layout: Layout, rank: usize) -> usize {
+        if let Some(&stored) = self.forms.get(&(id, layout, rank)) {
+            return stored;
+        }
+        let value = &self.graph.values[id];
+        let mut logical = vec![1; rank - value.shape.len()];
+        logical.extend(&value.shape);
+        if let Some(data) = &value.data {
+            let data = data.reshaped(&logical);
+            let data = if layout == Layout::ChannelsLast { to_channels_last(&data) } else { data };
+            return self.store(id, layout, rank, data.shape().to_vec(), Place::Constant(data));
+        }
+        let physical = layout.physical(&logical);
+        // From the layout it was computed in; a padded shape starts from plain.
+        let source_layout =
+            if rank == value.shape.len() { self.layouts[id] } else { Layout::Plain };
+        let source = match self.forms.get(&(id, source_layout, value.shape.len())) {
+            Some(&source) => source,
+            None => self.form(id, source_layout, value.shape.len()),
+        };
+        let same_order = layout == source_layout
+            || rank < 3
+            || logical[1] == 1
+            || logical[2..].iter().product::<usize>() == 1;
+        if same_order {
+            let Place::Region(region) = self.stored[source].place else {
+                unreachable!("constants were handled")
+            };
+            return self.store(id, layout, rank, physical, Place::Region(region));
+        }
+        self.regions += 1;
+        let target = self.store(id, layout, rank, physical, Place::Region(self.regions - 1));
+        self.steps.push(Step {
+            node: String::new(),
+            op: "Layout",
+            macs: 0,
+            kernel: Box::new(Relayout { logical, to: layout }),
+            inputs: vec![Some(source)],
+            outputs: vec![target],
+        });
+        target
+    }
+
+    pub(super) fn nodes(&mut self) -> Result<()> {
+        let graph = self.graph;
+        let consumers = graph.consumers();
+        let mut done = vec![false; graph.nodes.len()];
+        for i in 0..graph.nodes.len() {
+            if done[i] {
+                continue;
+            }
+            let node = &graph.nodes[i];
+            if self.view(node) {
+                continue;
+            }
+            // An activation that only this node feeds runs in its store.
+            if let Some((j, clamp)) = fused_clamp(graph, &consumers, node)
+                && self.node(node, &graph.nodes[j].outputs, Some(clamp))?
+            {
+                done[j] = true;
+                continue;
+            }
+            self.node(node, &node.outputs, None)?;
+        }
+        Ok(())
+    }
+
+    /// A node that changes nothing but the shape becomes a view of its input.
+    fn view(&mut self, node: &Node) -> bool {
+        let (Some(Some(x)), [y]) = (node.inputs.first(), node.outputs.as_slice()) else {
+            return false;
+        };
+        let (from, to) = (&self.graph.values[*x], &self.graph.values[*y]);
+        if !node.op.is_view()
+            || from.dtype != to.dtype
+            || from.quant != to.quant
+            || from.data.is_some()
+        {
+            return false;
+        }
+        let layout = if from.shape == to.shape { self.layouts[*x] } else { Layout::Plain };
+        let source = self.form(*x, layout, self.rank(*x));
+        let Place::Region(region) = self.stored[source].place else { return false };
+        self.layouts[*y] = layout;
+        self.store(*y, layout, self.rank(*y), layout.physical(&to.shape), Place::Region(region));
+        true
+    }
+
+    /// Adds the step of a node that writes `outputs`; with a `clamp` only where a kernel applies
+    /// it, and says whether it did.
+    fn node(
+        &mut self,
+        node: &Node,
+        outputs: &[ValueId],
+        clamp: Option<(f32, f32)>,
+    ) -> Result<bool> {
+        let graph = self.graph;
+        let specs = graph.input_specs(node);
+        let output_specs: Vec<_> = outputs
+            .iter()
+            .map(|&id| Spec::new(graph.values[id].dtype, &graph.values[id].shape))
+            .collect();
+        let rank = output_specs.iter().map(|s| s.shape.len()).max().unwrap_or(0);
+        let rule = node.op.layout(&specs);
+        let layout = match rule {
+            LayoutRule::Plain => Layout::Plain,
+            LayoutRule::ChannelsLast => Layout::ChannelsLast,
+            LayoutRule::Any => self.any_layout(node, rank),
+        };
+        let padded = rule == LayoutRule::Any && layout == Layout::ChannelsLast;
+        let op = if padded { node.op.to_channels_last(rank) } else { node.op.clone() };
+        let inputs: Vec<_> = node
+            .inputs
+            .iter()
+            .enumerate()
+            .map(|(i, id)| {
+                id.map(|id| match rule {
+                    LayoutRule::ChannelsLast if i > 0 => {
+                        self.form(id, Layout::Plain, self.rank(id))
+                    }
+                    _ if padded => self.form(id, layout, rank.max(self.rank(id))),
+                    _ => self.form(id, layout, self.rank(id)),
+                })
+            })
+            .collect();
+        let shapes: Vec<_> = output_specs.iter().map(|s| layout.physical(&s.shape)).collect();
+        let operands: Vec<_> = inputs.iter().map(|s| s.map(|s| self.stored[s].operand())).collect();
+        let output_operands: Vec<_> = outputs
+            .iter()
+            .zip(&shapes)
+            .map(|(&id, shape)| {
+                let value = &graph.values[id];
+                Operand { dtype: value.dtype, shape, quant: value.quant.as_ref(), data: None }
+            })
+            .collect();
+        let compile =
+            Compile { isa: self.isa, inputs: &operands, outputs: &output_operands, clamp };
+        let kernel = match (op.compile(&compile), clamp) {
+            (Some(kernel), _) => kernel,
+            (None, Some(_)) => return Ok(false),
+            (None, None) => Box::new(Reference(op)),
+        };
+        let macs = node.op.macs(&specs, &output_specs);
+        let outputs = outputs.iter().map(|&id| self.add(id, layout)).collect();
+        let (node, op) = (graph.node_name(node).to_string(), node.op.name());
+        self.steps.push(Step { node, op, macs, kernel, inputs, outputs });
+        Ok(true)
+    }
+
+    /// Channels-last where an input of full rank was computed so.
+    fn any_layout(&self, node: &Node, rank: usize) -> Layout {
+        let last = |&id: &ValueId| {
+            let value = &self.graph.values[id];
+            value.data.is_none()
+                && value.shape.len() == rank
+                && self.layouts[id] == Layout::ChannelsLast
+        };
+        match rank >= 3 && node.inputs.iter().flatten().any(last) {
+            true => Layout::ChannelsLast,
+            false => Layout::Plain,
+        }
+    }
+
+    /// Gives each region a buffer; regions that are not alive together share one.
+    pub(super) fn assign_buffers(
+        &self,
+        inputs: &[usize],
+        outputs: &[usize],
+    ) -> (Vec<usize>, Vec<usize>) {
+        let region = |stored: usize| match self.stored[stored].place {
+            Place::Region(region) => Some(region),
+            Place::Constant(_) => None,
+        };
+        let mut size = vec![0; self.regions];
+        for stored in &self.stored {
+            if let Place::Region(region) = stored.place {
+                size[region] = size[region].max(stored.len());
+            }
+        }
+        let mut last_use = vec![0; self.regions];
+        for (i, step) in self.steps.iter().enumerate() {
+            for r in step.inputs.iter().flatten().chain(&step.outputs).filter_map(|&s| region(s)) {
+                last_use[r] = i;
+            }
+        }
+        // Inputs stay, so that a run can be repeated.
+        for r in inputs.iter().chain(outputs).filter_map(|&s| region(s)) {
+            last_use[r] = usize::MAX;
+        }
+        let mut buffers: Vec<usize> = Vec::new();
+        let mut buffer_of = vec![usize::MAX; self.regions];
+        let mut free: Vec<usize> = Vec::new();
+        let mut give = |r: usize, free: &mut Vec<usize>, buffer_of: &mut Vec<usize>| {
+            // The smallest free buffer that is large enough, else the largest, grown.
+            let fits =
+                |&i: &usize| (buffers[free[i]] < size[r], buffers[free[i]].abs_diff(size[r]));
+            let buffer = match (0..free.len()).min_by_key(fits) {
+                Some(i) => free.swap_remove(i),
+                None => {
+                    buffers.push(0);
+                    buffers.len() - 1
+                }
+            };
+            buffers[buffer] = buffers[buffer].max(size[r]);
+            buffer_of[r] = buffer;
+        };
+        for r in inputs.iter().filter_map(|&s| region(s)) {
+            give(r, &mut free, &mut buffer_of);
+        }
+        for (i, step) in self.steps.iter().enumerate() {
+            for r in step.outputs.iter().filter_map(|&s| region(s)) {
+                give(r, &mut free, &mut buffer_of);
+            }
+            let used = step.inputs.iter().flatten().chain(&step.outputs).filter_map(|&s| region(s));
+            let mut ended: Vec<_> = used.filter(|&r| last_use[r] == i).collect();
+            ended.sort_unstable();
+            ended.dedup();
+            free.extend(ended.into_iter().map(|r| buffer_of[r]));
+        }
+        (buffer_of, buffers)
+    }
+}
