@@ -155,7 +155,6 @@ fn row(graph: &Graph, node: &Node, reasons: &BTreeMap<String, String>) -> Row {
         .collect();
     let constants = node.inputs.iter().flatten().filter_map(|&id| graph.values[id].data.as_ref());
     let codes = node.inputs.iter().flatten().any(|&id| graph.values[id].is_quantized());
-    let eight_bit = codes && !matches!(node.op, Op::DequantizeLinear(_));
     Row {
         name: name.into(),
         op: node.op.name(),
@@ -165,9 +164,8 @@ fn row(graph: &Graph, node: &Node, reasons: &BTreeMap<String, String>) -> Row {
         zero_point,
         macs: node.op.macs(&graph.input_specs(node), &specs),
         weight_bytes: constants.map(|t| t.bytes().len()).sum(),
-        codes: eight_bit,
-        // Reading a QDQ file gives back 8 bits to what float did between two quantized tensors.
-        float_because: reasons.get(name).filter(|_| !eight_bit).cloned(),
+        codes: codes && !matches!(node.op, Op::DequantizeLinear(_)),
+        float_because: reasons.get(name).cloned(),
     }
 }
 
