@@ -23,12 +23,9 @@ pub(crate) fn codes(view: &TensorView) -> Vec<i32> {
     }
 }
 
-/// An accumulator as a `u8` code: `f32(acc) * multiplier`, clamped, rounded to nearest, ties to
-/// even, and the zero point added.
+/// An accumulator as a `u8` code, by the one rule of the kernels; `zero_point` is within 0..=255.
 pub(crate) fn requantize(acc: i32, multiplier: f32, zero_point: i32) -> u8 {
-    let (low, high) = (-zero_point as f32, (255 - zero_point) as f32);
-    let real = (acc as f32 * multiplier).clamp(low, high);
-    (real.round_ties_even() as i32 + zero_point) as u8
+    daq_kernels::requantize(acc, multiplier, zero_point as u8)
 }
 
 /// The real numbers of a view: codes through their quantization, other numbers as they are.
