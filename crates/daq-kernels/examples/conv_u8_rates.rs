@@ -41,8 +41,7 @@ fn main() {
         print!("{line:28}");
         let class = if depthwise == 1 { 0 } else { 1 + usize::from(kernel > 1) };
         for (kernel, totals) in KERNELS.iter().zip(&mut totals) {
-            if kernel.isa.is_supported() && (kernel.supports)(&shape) {
-                let seconds = seconds(&shape, kernel, &values);
+            if let Some(seconds) = seconds(&shape, kernel, &values) {
                 totals[class].0 += seconds;
                 totals[class].1 += shape.macs();
                 print!("  {:5.1}", shape.macs() as f64 / seconds * 1e-9);
@@ -61,8 +60,12 @@ fn main() {
     }
 }
 
-/// The best of several runs.
-fn seconds(shape: &ConvShape, kernel: &'static daq_kernels::ConvU8Kernel, values: &str) -> f64 {
+/// The best of several runs, where the kernel computes this layer on this CPU.
+fn seconds(
+    shape: &ConvShape,
+    kernel: &'static daq_kernels::ConvU8Kernel,
+    values: &str,
+) -> Option<f64> {
     let mut state = 1u64;
     let mut random = || {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -85,6 +88,9 @@ fn seconds(shape: &ConvShape, kernel: &'static daq_kernels::ConvU8Kernel, values
         multipliers: &vec![1e-3; shape.out_c],
         output_zero_point: 5,
     };
+    if !kernel.isa.is_supported() || !(kernel.supports)(&params) {
+        return None;
+    }
     let conv = ConvU8::with_kernel(&params, kernel);
     let mut output = vec![0; shape.pixels() * shape.out_c];
     let mut best = f64::MAX;
@@ -97,5 +103,5 @@ fn seconds(shape: &ConvShape, kernel: &'static daq_kernels::ConvU8Kernel, values
             break;
         }
     }
-    best
+    Some(best)
 }

@@ -494,6 +494,8 @@ mod tests {
             let params = ConvF32Params { shape, weights: &weights, bias: &[], clamp: NONE };
             for isa in isas() {
                 let form = if isa == Isa::Scalar { "" } else { form };
+                // Newer instruction sets add nothing for floats.
+                let isa = isa.min(Isa::Avx512);
                 let best = format!("{}{form}", isa.name());
                 assert_eq!(ConvF32::new(&params, isa).kernel_name(), best);
             }

@@ -14,10 +14,14 @@ use std::ops::Range;
 #[cfg(target_arch = "x86_64")]
 use crate::conv_u8_dense::DenseConv;
 #[cfg(target_arch = "x86_64")]
-use crate::conv_u8_panel::Form;
+use crate::conv_u8_panel::{self, BYTES, DOUBLED, WORDS};
 use crate::conv_u8_scalar::ScalarConv;
 #[cfg(target_arch = "x86_64")]
+use crate::conv_u8_vnni::VnniPanel;
+#[cfg(target_arch = "x86_64")]
 use crate::depthwise_u8::DepthwiseConv;
+#[cfg(target_arch = "x86_64")]
+use crate::depthwise_vnni::DepthwiseVnni;
 use crate::{ConvShape, Isa};
 
 /// Weights in ONNX order, `[out_c, in_c / groups, kernel_h, kernel_w]`.
@@ -69,6 +73,26 @@ impl ConvU8Params<'_> {
                 let zero_point = i16::from(zero_point[if zero_point.len() == 1 { 0 } else { out }]);
                 let each = all[codes].iter().enumerate();
                 each.for_each(|(at, &code)| put(at, i16::from(code) - zero_point));
+            }
+        }
+    }
+
+    /// Whether every weight, less its zero point, lies within -128..=127.
+    pub(crate) fn weights_fit_i8(&self) -> bool {
+        match self.weights {
+            WeightsU8::I8(_) => true,
+            WeightsU8::U8 { codes, zero_point } => {
+                let fits = |&code: &u8, zero_point: u8| {
+                    (-128..=127).contains(&(i16::from(code) - i16::from(zero_point)))
+                };
+                match zero_point {
+                    &[one] => codes.iter().all(|code| fits(code, one)),
+                    each => {
+                        codes.chunks_exact((codes.len() / each.len().max(1)).max(1)).zip(each).all(
+                            |(codes, &zero_point)| codes.iter().all(|code| fits(code, zero_point)),
+                        )
+                    }
+                }
             }
         }
     }
@@ -148,8 +172,8 @@ pub struct ConvU8Kernel {
     pub name: &'static str,
     /// The instruction set it executes.
     pub isa: Isa,
-    /// Whether it computes a convolution of this shape.
-    pub supports: fn(&ConvShape) -> bool,
+    /// Whether it computes this convolution.
+    pub supports: fn(&ConvU8Params) -> bool,
     pub(crate) pack: fn(&ConvU8Params) -> Box<dyn PackedConv>,
 }
 
@@ -157,9 +181,25 @@ pub struct ConvU8Kernel {
 pub static KERNELS: &[ConvU8Kernel] = &[
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
+        name: "qdepthwise_64c4__avx512vnni",
+        isa: Isa::Avx512Vnni,
+        supports: |params| {
+            params.shape.is_depthwise() && has_weights(params) && params.weights_fit_i8()
+        },
+        pack: |params| Box::new(DepthwiseVnni::new(params)),
+    },
+    #[cfg(target_arch = "x86_64")]
+    ConvU8Kernel {
+        name: "qconv_6x64c4__avx512vnni",
+        isa: Isa::Avx512Vnni,
+        supports: |params| !params.shape.is_depthwise() && has_weights(params),
+        pack: |params| Box::new(DenseConv::<VnniPanel>::new(params)),
+    },
+    #[cfg(target_arch = "x86_64")]
+    ConvU8Kernel {
         name: "qdepthwise_2x32_words__avx2",
         isa: Isa::Avx2,
-        supports: |shape| shape.is_depthwise() && has_weights(shape),
+        supports: |params| params.shape.is_depthwise() && has_weights(params),
         pack: |params| Box::new(DepthwiseConv::new(params)),
     },
     #[cfg(target_arch = "x86_64")]
@@ -167,21 +207,21 @@ pub static KERNELS: &[ConvU8Kernel] = &[
         name: "qconv_4x16_doubled__avx2",
         isa: Isa::Avx2,
         supports: has_weights,
-        pack: |params| Box::new(DenseConv::new(params, Form::Doubled)),
+        pack: |params| Box::new(DenseConv::<conv_u8_panel::Panel<DOUBLED>>::new(params)),
     },
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         name: "qconv_4x16_bytes__avx2",
         isa: Isa::Avx2,
         supports: has_weights,
-        pack: |params| Box::new(DenseConv::new(params, Form::Bytes)),
+        pack: |params| Box::new(DenseConv::<conv_u8_panel::Panel<BYTES>>::new(params)),
     },
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         name: "qconv_4x16_words__avx2",
         isa: Isa::Avx2,
         supports: has_weights,
-        pack: |params| Box::new(DenseConv::new(params, Form::Words)),
+        pack: |params| Box::new(DenseConv::<conv_u8_panel::Panel<WORDS>>::new(params)),
     },
     ConvU8Kernel {
         name: "qconv__scalar",
@@ -193,8 +233,8 @@ pub static KERNELS: &[ConvU8Kernel] = &[
 
 /// Sums of nothing are left to the scalar kernel.
 #[cfg(target_arch = "x86_64")]
-fn has_weights(shape: &ConvShape) -> bool {
-    shape.weight_len() > 0
+fn has_weights(params: &ConvU8Params) -> bool {
+    params.shape.weight_len() > 0
 }
 
 /// An 8-bit convolution, ready to run: weights are already in the order that its kernel reads.
@@ -214,7 +254,7 @@ impl ConvU8 {
     pub fn new(params: &ConvU8Params, isa: Isa) -> ConvU8 {
         let kernel = KERNELS
             .iter()
-            .find(|k| k.isa <= isa && k.isa.is_supported() && (k.supports)(&params.shape))
+            .find(|k| k.isa <= isa && k.isa.is_supported() && (k.supports)(params))
             .expect("the scalar kernel supports everything");
         ConvU8::with_kernel(params, kernel)
     }
@@ -227,7 +267,7 @@ impl ConvU8 {
     pub fn with_kernel(params: &ConvU8Params, kernel: &'static ConvU8Kernel) -> ConvU8 {
         params.check();
         assert!(
-            kernel.isa.is_supported() && (kernel.supports)(&params.shape),
+            kernel.isa.is_supported() && (kernel.supports)(params),
             "kernel {} cannot compute {:?} on this CPU",
             kernel.name,
             params.shape

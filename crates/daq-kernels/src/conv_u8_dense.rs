@@ -1,66 +1,124 @@
-//! The dense AVX2 convolution: which bytes of the input each tile multiplies, and in what order.
+//! The dense vector convolution: which bytes of the input each tile multiplies, and in what order.
 //!
 //! Inputs are read in place through a pointer table. Where a pixel has few channels they are
 //! gathered instead: such taps are so short that copying them side by side costs less than the
 //! padding of each to a quad.
 
+use std::fmt::Debug;
 use std::ops::Range;
 
 use crate::conv_u8::{ConvU8Params, PackedConv};
-use crate::conv_u8_panel::{Form, Panel};
-use crate::conv_u8_taps::{SCRATCH, Scratch, TILE, Taps};
-use crate::conv_u8_tile::tile;
-use crate::requantize::avx2::Requantizer;
+use crate::conv_u8_taps::{SCRATCH, Scratch, Taps};
 use crate::window::Window;
 
 /// Bytes of input that one block of pixels may touch, so that they stay in the second-level cache
 /// while the panels pass over them.
 const BLOCK_BYTES: usize = 96 * 1024;
+/// Fewest and most pixels of a block.
+const BLOCK_PIXELS: (usize, usize) = (16, 256);
 /// Inputs of at most so many channels, in one group, are gathered.
 const GATHER_CHANNELS: usize = 12;
 
+/// Weights of some neighbouring output channels, packed for one instruction set.
+pub(crate) trait Panel: Send + Sync + Debug + Sized {
+    /// The most output channels of one panel, for a group that has `left` more of them.
+    fn width(left: usize) -> usize;
+
+    /// Packs output channels of one group.
+    fn pack(part: &Part) -> Self;
+
+    /// Computes the panel's channels of `pixels` pixels: pixel `p` reads tap `t` at
+    /// `pointers[t * pixels + p]` and is stored at `output + p * stride`, where `output` is that of
+    /// channel 0.
+    ///
+    /// # Safety
+    ///
+    /// This CPU has the panel's instruction set. The pointers of all taps exist and can be read for
+    /// the [`Part`]'s `offset + tap_len.next_multiple_of(4)` bytes; the panel's channels can be
+    /// written for every pixel.
+    unsafe fn multiply(
+        &self,
+        pointers: *const *const u8,
+        pixels: usize,
+        output_zero_point: u8,
+        output: *mut u8,
+        stride: usize,
+    );
+}
+
+/// What one panel is packed from.
+pub(crate) struct Part<'a> {
+    /// First output channel, and how many.
+    pub(crate) first: usize,
+    pub(crate) columns: usize,
+    /// Taps, and input channels of each.
+    pub(crate) taps: usize,
+    pub(crate) tap_len: usize,
+    /// Where the group's channels begin in a pixel.
+    pub(crate) offset: usize,
+    /// Weights less their zero points, `[columns, taps, tap_len]`.
+    pub(crate) rows: &'a [i16],
+    /// Bias of the columns, with the input's zero point folded in.
+    pub(crate) bias: &'a [i32],
+    /// Multipliers of the columns.
+    pub(crate) multipliers: &'a [f32],
+}
+
 /// A packed dense convolution.
 #[derive(Debug)]
-pub(crate) struct DenseConv {
+pub(crate) struct DenseConv<P> {
     taps: Taps,
     gather: bool,
     /// Those of one group after another.
-    panels: Vec<Panel>,
+    panels: Vec<P>,
     output_zero_point: u8,
     /// Pixels that all panels pass over before the next ones.
     block: usize,
 }
 
-impl DenseConv {
-    pub(crate) fn new(params: &ConvU8Params, form: Form) -> Self {
+impl<P: Panel> DenseConv<P> {
+    pub(crate) fn new(params: &ConvU8Params) -> Self {
         let shape = &params.shape;
         let (group_in, group_out) = (shape.group_in(), shape.group_out());
         let gather = shape.taps() > 1 && shape.groups == 1 && group_in <= GATHER_CHANNELS;
         let (taps, tap_len) =
             if gather { (1, shape.taps() * group_in) } else { (shape.taps(), group_in) };
         let bias = params.folded_bias();
-        let mut rows = vec![0; 16 * taps * tap_len];
-        let mut panel = |group: usize, at: usize| {
-            let (first, columns) = (group * group_out + at, (group_out - at).min(16));
-            for (out, row) in (first..first + columns).zip(rows.chunks_exact_mut(taps * tap_len)) {
-                params.weights_of(out, row);
+        let mut rows = Vec::new();
+        let mut panels = Vec::new();
+        for group in 0..shape.groups {
+            let mut first = group * group_out;
+            let end = first + group_out;
+            while first < end {
+                let columns = P::width(end - first).min(end - first);
+                rows.resize(columns * taps * tap_len, 0);
+                for (out, row) in (first..).zip(rows.chunks_exact_mut(taps * tap_len)) {
+                    params.weights_of(out, row);
+                }
+                panels.push(P::pack(&Part {
+                    first,
+                    columns,
+                    taps,
+                    tap_len,
+                    offset: group * group_in,
+                    rows: &rows,
+                    bias: &bias[first..][..columns],
+                    multipliers: &params.multipliers[first..][..columns],
+                }));
+                first += columns;
             }
-            let offset = if gather { 0 } else { group * group_in };
-            Panel::new(params, &bias, form, (first, columns), (taps, tap_len), offset, &rows)
-        };
-        let starts = (0..shape.groups)
-            .flat_map(|group| (0..group_out).step_by(16).map(move |at| (group, at)));
-        let panels = starts.map(|(group, at)| panel(group, at)).collect();
+        }
         let extent = match gather {
             true => tap_len.next_multiple_of(4),
             false => (shape.groups - 1) * group_in + group_in.next_multiple_of(4),
         };
+        let (fewest, most) = BLOCK_PIXELS;
         DenseConv {
             taps: Taps::new(shape, extent, params.input_zero_point),
             gather,
             panels,
             output_zero_point: params.output_zero_point,
-            block: (BLOCK_BYTES / extent.max(1)).clamp(4 * TILE, 64 * TILE) / TILE * TILE,
+            block: (BLOCK_BYTES / extent.max(1)).clamp(fewest, most),
         }
     }
 
@@ -100,63 +158,32 @@ impl DenseConv {
         }
         let rows = scratch.rows.as_ptr();
         scratch.pointers.clear();
-        scratch
-            .pointers
-            .extend((0..pixels.len().div_ceil(TILE)).map(|tile| {
-                std::array::from_fn(|r| rows.wrapping_add((tile * TILE + r) * stride))
-            }));
-    }
-
-    /// Runs the panels over the `pixels` pixels that the pointer table describes.
-    ///
-    /// # Safety
-    ///
-    /// This CPU has AVX2 and FMA. Of the table's pointers, those of the first `pixels` pixels can
-    /// be read for `extent` bytes. `output` can be written for `pixels` rows of `out_c`.
-    unsafe fn multiply(&self, pointers: &[[*const u8; TILE]], pixels: usize, output: *mut u8) {
-        // SAFETY: the caller made sure of AVX2.
-        let requantizer = unsafe { Requantizer::new(self.output_zero_point) };
-        let stride = self.taps.shape.out_c;
-        for panel in &self.panels {
-            for first in (0..pixels).step_by(TILE) {
-                let taps = panel.steps.len();
-                let taps = pointers[first / TILE * taps..][..taps].as_ptr();
-                let kernel = match (panel.halves(), pixels - first) {
-                    (1, 1) => tile::<1, 1>,
-                    (1, 2) => tile::<2, 1>,
-                    (1, 3) => tile::<3, 1>,
-                    (1, _) => tile::<4, 1>,
-                    (_, 1) => tile::<1, 2>,
-                    (_, 2) => tile::<2, 2>,
-                    (_, 3) => tile::<3, 2>,
-                    _ => tile::<4, 2>,
-                };
-                // SAFETY: `halves` is matched; offsets of a panel end within `extent`, which the
-                // caller answers for; the panel's columns lie within the row of `out_c`.
-                unsafe {
-                    let to = output.add(first * stride + panel.first);
-                    kernel(taps, panel, requantizer, to, stride);
-                }
-            }
-        }
+        scratch.pointers.extend((0..pixels.len()).map(|i| rows.wrapping_add(i * stride)));
     }
 }
 
-impl PackedConv for DenseConv {
+impl<P: Panel> PackedConv for DenseConv<P> {
     fn run(&self, input: &[u8], pixels: Range<usize>, output: &mut [u8]) {
+        let channels = self.taps.shape.out_c;
         SCRATCH.with_borrow_mut(|scratch| {
             self.taps.begin(input, scratch);
-            let blocks = output.chunks_mut(self.block * self.taps.shape.out_c);
+            let blocks = output.chunks_mut(self.block * channels);
             for (first, output) in pixels.clone().step_by(self.block).zip(blocks) {
                 let block = first..pixels.end.min(first + self.block);
                 match self.gather {
                     true => self.gather(input, block.clone(), scratch),
                     false => self.taps.point(input, block.clone(), scratch),
                 }
-                // SAFETY: `ConvU8::with_kernel` made sure of AVX2. `point` leads to `extent` bytes,
-                // `gather` to `extent` bytes of `rows`. `output` is this block's, of
-                // `block.len() * out_c` bytes.
-                unsafe { self.multiply(&scratch.pointers, block.len(), output.as_mut_ptr()) }
+                let (pointers, zero_point) = (scratch.pointers.as_ptr(), self.output_zero_point);
+                for panel in &self.panels {
+                    // SAFETY: `ConvU8::with_kernel` made sure of the instruction set. `point`
+                    // leads to `extent` bytes, `gather` to `extent` bytes of `rows`. `output` is
+                    // this block's, of `block.len() * out_c` bytes.
+                    unsafe {
+                        let output = output.as_mut_ptr();
+                        panel.multiply(pointers, block.len(), zero_point, output, channels);
+                    }
+                }
             }
         });
     }

@@ -14,18 +14,16 @@
 //!
 //! The quads of a tap are reordered so that each form runs in one uninterrupted loop.
 
-use crate::conv_u8::ConvU8Params;
+use crate::conv_u8_dense::{self, Part};
+use crate::conv_u8_tile::tile;
+use crate::requantize::avx2::Requantizer;
 
-/// The fastest form that packing may choose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Form {
-    /// Only words.
-    Words,
-    /// Bytes where exact, otherwise words.
-    Bytes,
-    /// Doubled where exact, otherwise bytes or words.
-    Doubled,
-}
+/// The fastest form that packing may choose: only words; ...
+pub(crate) const WORDS: u8 = 0;
+/// ... bytes where exact, otherwise words; ...
+pub(crate) const BYTES: u8 = 1;
+/// ... doubled where exact, otherwise bytes or words.
+pub(crate) const DOUBLED: u8 = 2;
 
 /// How many steps of each form one tap takes, in this order.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,9 +33,9 @@ pub(crate) struct Steps {
     pub(crate) words: u32,
 }
 
-/// Up to 16 output channels.
+/// Up to 16 output channels, in forms no faster than `FORM`.
 #[derive(Debug)]
-pub(crate) struct Panel {
+pub(crate) struct Panel<const FORM: u8 = DOUBLED> {
     /// First output channel, and how many.
     pub(crate) first: usize,
     pub(crate) columns: usize,
@@ -93,20 +91,13 @@ impl LaneSums {
     }
 }
 
-impl Panel {
-    /// Packs the output channels `first..first + columns`, at most 16 of one group.
-    ///
-    /// `rows` holds the weights of each column one after another, each as `[taps, tap_len]`.
-    /// `offset` is added to the offsets: where the group's channels begin in a pixel.
-    pub(crate) fn new(
-        params: &ConvU8Params,
-        folded_bias: &[i32],
-        form: Form,
-        (first, columns): (usize, usize),
-        (taps, tap_len): (usize, usize),
-        offset: usize,
-        rows: &[i16],
-    ) -> Panel {
+impl<const FORM: u8> conv_u8_dense::Panel for Panel<FORM> {
+    fn width(left: usize) -> usize {
+        left.min(16)
+    }
+
+    fn pack(part: &Part) -> Self {
+        let &Part { first, columns, taps, tap_len, offset, rows, .. } = part;
         let mut panel = Panel {
             first,
             columns,
@@ -116,8 +107,8 @@ impl Panel {
             bias: [0; 16],
             multipliers: [0.0; 16],
         };
-        panel.bias[..columns].copy_from_slice(&folded_bias[first..][..columns]);
-        panel.multipliers[..columns].copy_from_slice(&params.multipliers[first..][..columns]);
+        panel.bias[..columns].copy_from_slice(part.bias);
+        panel.multipliers[..columns].copy_from_slice(part.multipliers);
         let mut quads = vec![[[0i16; 4]; 16]; tap_len.div_ceil(4)];
         for tap in 0..taps {
             for column in 0..columns {
@@ -129,23 +120,55 @@ impl Panel {
                     }
                 }
             }
-            panel.push_tap(&quads, form, offset);
+            panel.push_tap(&quads, offset);
         }
         panel
     }
 
+    unsafe fn multiply(
+        &self,
+        pointers: *const *const u8,
+        pixels: usize,
+        output_zero_point: u8,
+        output: *mut u8,
+        stride: usize,
+    ) {
+        // SAFETY: the caller made sure of AVX2.
+        let requantizer = unsafe { Requantizer::new(output_zero_point) };
+        for first in (0..pixels).step_by(4) {
+            let kernel = match (self.halves(), pixels - first) {
+                (1, 1) => tile::<1, 1, FORM>,
+                (1, 2) => tile::<2, 1, FORM>,
+                (1, 3) => tile::<3, 1, FORM>,
+                (1, _) => tile::<4, 1, FORM>,
+                (_, 1) => tile::<1, 2, FORM>,
+                (_, 2) => tile::<2, 2, FORM>,
+                (_, 3) => tile::<3, 2, FORM>,
+                _ => tile::<4, 2, FORM>,
+            };
+            // SAFETY: `halves` is matched; offsets of a panel end within the bytes that can be
+            // read, which the caller answers for; so it does for the panel's columns.
+            unsafe {
+                let to = output.add(first * stride + self.first);
+                kernel((pointers.add(first), pixels), self, requantizer, to, stride);
+            }
+        }
+    }
+}
+
+impl<const FORM: u8> Panel<FORM> {
     /// Columns in eights: the width that the tile computes.
     pub(crate) fn halves(&self) -> usize {
         self.columns.div_ceil(8)
     }
 
-    fn push_tap(&mut self, quads: &[Quad], form: Form, offset: usize) {
+    fn push_tap(&mut self, quads: &[Quad], offset: usize) {
         let mut steps = Steps::default();
         let mut narrow = Vec::with_capacity(quads.len());
         let mut wide = Vec::new();
         for (at, quad) in quads.iter().enumerate() {
             let sums = LaneSums::new(quad);
-            if form >= Form::Bytes && sums.fits() {
+            if FORM >= BYTES && sums.fits() {
                 narrow.push((at, sums));
             } else {
                 wide.push(at);
@@ -160,7 +183,7 @@ impl Panel {
             let (at, sums) = &narrow[i];
             let ahead = i + 1..narrow.len().min(i + 1 + LOOK_AHEAD);
             let partner = ahead
-                .filter(|_| form == Form::Doubled)
+                .filter(|_| FORM == DOUBLED)
                 .find(|&j| !taken[j] && sums.fits_with(&narrow[j].1));
             if let Some(j) = partner {
                 taken[j] = true;
@@ -207,17 +230,18 @@ mod tests {
 
     /// Forms that one panel takes for weights `[column][k]` (the rest 0).
     fn forms(weights: &[(usize, usize, i16)], tap_len: usize) -> (u32, u32, u32) {
-        let params = ConvU8Params {
-            shape: crate::ConvShape::gemm(1, tap_len, 16),
-            weights: crate::WeightsU8::I8(&[]),
-            bias: &[],
-            input_zero_point: 0,
-            multipliers: &[1.0; 16],
-            output_zero_point: 0,
-        };
         let mut rows = vec![0; 16 * tap_len];
         weights.iter().for_each(|&(column, k, weight)| rows[column * tap_len + k] = weight);
-        let panel = Panel::new(&params, &[0; 16], Form::Doubled, (0, 16), (1, tap_len), 0, &rows);
+        let panel: Panel = conv_u8_dense::Panel::pack(&Part {
+            first: 0,
+            columns: 16,
+            taps: 1,
+            tap_len,
+            offset: 0,
+            rows: &rows,
+            bias: &[0; 16],
+            multipliers: &[1.0; 16],
+        });
         let steps = panel.steps[0];
         (steps.doubled, steps.bytes, steps.words)
     }

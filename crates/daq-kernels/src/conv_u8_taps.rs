@@ -1,4 +1,4 @@
-//! Where the inputs of each output pixel lie: the pointer tables that spare the AVX2 convolutions
+//! Where the inputs of each output pixel lie: the pointer tables that spare the vector convolutions
 //! an im2col copy.
 //!
 //! One pointer per pixel and tap leads straight to the input, to a row of padding, or to a copy of
@@ -10,14 +10,11 @@ use std::ops::Range;
 use crate::ConvShape;
 use crate::window::{Window, tap_offsets};
 
-/// Pixels that share one tile; the pointers of their taps are neighbours in the table.
-pub(crate) const TILE: usize = 4;
-
 /// Memory that a thread reuses from call to call.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    /// `[tile, tap]` of `TILE` pointers.
-    pub(crate) pointers: Vec<[*const u8; TILE]>,
+    /// `[tap, pixel]`.
+    pub(crate) pointers: Vec<*const u8>,
     /// Gathered rows.
     pub(crate) rows: Vec<u8>,
     /// The input's last bytes, and zeros.
@@ -43,11 +40,18 @@ pub(crate) struct Taps {
 
 impl Taps {
     pub(crate) fn new(shape: &ConvShape, extent: usize, input_zero_point: u8) -> Self {
+        // The pixels of a matrix product are all alike: one long row of them.
+        let one_row = ConvShape::gemm(shape.pixels(), shape.in_c, shape.out_c);
+        let shape = if shape.is_pointwise() {
+            ConvShape { groups: shape.groups, ..one_row }
+        } else {
+            *shape
+        };
         Taps {
-            shape: *shape,
+            shape,
             extent,
             padding: vec![input_zero_point; extent],
-            offsets: tap_offsets(shape),
+            offsets: tap_offsets(&shape),
         }
     }
 
@@ -65,47 +69,93 @@ impl Taps {
         scratch.tail.resize(2 * self.extent, 0);
     }
 
-    /// Fills the pointer table for `pixels`.
+    /// Fills the pointer table `[tap, pixel]` for `pixels`.
     ///
-    /// Every pointer of an existing pixel can then be read for `extent` bytes, as long as `input`,
-    /// `self` and `scratch.tail` stay as they are.
+    /// Every pointer can then be read for `extent` bytes, as long as `input`, `self` and
+    /// `scratch.tail` stay as they are.
     pub(crate) fn point(&self, input: &[u8], pixels: Range<usize>, scratch: &mut Scratch) {
         let shape = &self.shape;
-        let taps = self.offsets.len();
+        let row = pixels.len();
         let tail_from = self.tail_from(input);
         let (input_ptr, tail_ptr) = (input.as_ptr(), scratch.tail.as_ptr());
         let locate = |offset: usize| match offset < tail_from {
             true => input_ptr.wrapping_add(offset),
             false => tail_ptr.wrapping_add(offset - tail_from),
         };
-        // Pointers of pixels that do not exist keep any value; nobody follows them.
         let padding = self.padding.as_ptr();
-        scratch.pointers.resize(pixels.len().div_ceil(TILE) * taps, [padding; TILE]);
+        scratch.pointers.resize(row * self.offsets.len(), padding);
         let step = shape.stride_w * shape.in_c;
         let last_tap = self.offsets.last().copied().unwrap_or(0);
         let mut window = Window::new(shape, pixels.start);
         let mut i = 0;
-        while i < pixels.len() {
-            let table = &mut scratch.pointers[i / TILE * taps..][..taps];
-            let run = if i % TILE == 0 && i + TILE <= pixels.len() { TILE } else { 1 };
-            match window.inside(shape, run) {
-                // Most tiles: four windows of one row, all inside the picture.
-                Some(first) if run == TILE && first + last_tap + 3 * step < tail_from => {
-                    for (slot, offset) in table.iter_mut().zip(&self.offsets) {
-                        let at = input_ptr.wrapping_add(first + offset);
-                        *slot = std::array::from_fn(|r| at.wrapping_add(r * step));
+        while i < row {
+            // Most pixels: windows side by side, wholly inside the picture and far from its end.
+            let run = window.inside(shape, 1).map_or((0, 0), |first| {
+                let far = tail_from.saturating_sub(first + last_tap).div_ceil(step.max(1));
+                (first, window.run_inside(shape, row - i).min(far))
+            });
+            if let (first, run @ 1..) = run {
+                let rows = scratch.pointers.chunks_exact_mut(row);
+                for (slots, offset) in rows.zip(&self.offsets) {
+                    let mut at = input_ptr.wrapping_add(first + offset);
+                    for slot in &mut slots[i..i + run] {
+                        *slot = at;
+                        at = at.wrapping_add(step);
                     }
-                    window.advance(shape, TILE);
-                    i += TILE;
                 }
-                _ => {
-                    window.for_each_tap(shape, |tap, offset| {
-                        table[tap][i % TILE] = offset.map_or(padding, locate);
-                    });
-                    window.advance(shape, 1);
-                    i += 1;
-                }
+                window.advance(shape, run);
+                i += run;
+            } else {
+                window.for_each_tap(shape, |tap, offset| {
+                    scratch.pointers[tap * row + i] = offset.map_or(padding, locate);
+                });
+                window.advance(shape, 1);
+                i += 1;
             }
         }
+    }
+
+    /// Fills the pointer table `[kernel_h, column]` for the output pixels `xs` of row `y` of a
+    /// picture, and gives the number of columns: input column `i` of the table is
+    /// `xs.start * stride_w - pad_left + i`. Columns of as many more pixels as make `xs.len()` a
+    /// multiple of `multiple` are in the table too.
+    ///
+    /// The same holds for the pointers as in [`Taps::point`].
+    #[inline]
+    pub(crate) fn point_columns(
+        &self,
+        input: &[u8],
+        (image, y): (usize, usize),
+        xs: Range<usize>,
+        multiple: usize,
+        scratch: &mut Scratch,
+    ) -> usize {
+        let shape = &self.shape;
+        let pixels = xs.len().next_multiple_of(multiple);
+        let columns = (pixels - 1) * shape.stride_w + (shape.kernel_w - 1) * shape.dilation_w + 1;
+        let tail_from = self.tail_from(input);
+        let padding = self.padding.as_ptr();
+        scratch.pointers.clear();
+        scratch.pointers.resize(columns * shape.kernel_h, padding);
+        // Columns of the table that lie inside the picture.
+        let first_x = xs.start * shape.stride_w;
+        let left = shape.pad_left.saturating_sub(first_x).min(columns);
+        let right = (shape.in_w + shape.pad_left).saturating_sub(first_x).clamp(left, columns);
+        for (ky, row) in scratch.pointers.chunks_exact_mut(columns).enumerate() {
+            let in_y = (y * shape.stride_h + ky * shape.dilation_h).wrapping_sub(shape.pad_top);
+            if in_y >= shape.in_h || left == right {
+                continue;
+            }
+            let at = (image * shape.in_h + in_y) * shape.in_w + first_x + left - shape.pad_left;
+            let mut offset = at * shape.in_c;
+            for slot in &mut row[left..right] {
+                *slot = match offset < tail_from {
+                    true => input.as_ptr().wrapping_add(offset),
+                    false => scratch.tail.as_ptr().wrapping_add(offset - tail_from),
+                };
+                offset += shape.in_c;
+            }
+        }
+        columns
     }
 }

@@ -7,8 +7,8 @@ use crate::requantize::avx2::Requantizer;
 
 /// Computes `R` (1 to 4) pixels times one panel of `H * 8` columns and stores them as codes.
 ///
-/// `taps` holds, for each tap, where the bytes of each of the pixels begin. Pixel `r` is stored at
-/// `output + r * stride`.
+/// Where the bytes of pixel `r` begin for tap `t` is at `pointers[t * row + r]`. Pixel `r` is stored
+/// at `output + r * stride`.
 ///
 /// # Safety
 ///
@@ -17,9 +17,9 @@ use crate::requantize::avx2::Requantizer;
 /// written at each of the `R` outputs.
 #[expect(clippy::needless_range_loop, reason = "the indices r and h are the tile's geometry")]
 #[target_feature(enable = "avx2,fma")]
-pub(crate) unsafe fn tile<const R: usize, const H: usize>(
-    taps: *const [*const u8; 4],
-    panel: &Panel,
+pub(crate) unsafe fn tile<const R: usize, const H: usize, const FORM: u8>(
+    (pointers, row): (*const *const u8, usize),
+    panel: &Panel<FORM>,
     requantizer: Requantizer,
     output: *mut u8,
     stride: usize,
@@ -35,7 +35,7 @@ pub(crate) unsafe fn tile<const R: usize, const H: usize>(
             std::array::from_fn(|h| _mm256_loadu_si256(panel.bias.as_ptr().add(h * 8).cast()));
         let mut acc = [bias; R];
         for (tap, steps) in panel.steps.iter().enumerate() {
-            let rows = *taps.add(tap);
+            let rows: [*const u8; R] = std::array::from_fn(|r| *pointers.add(tap * row + r));
             for _ in 0..steps.doubled {
                 let (at0, at1) = (*offset as usize, *offset.add(1) as usize);
                 for r in 0..R {

@@ -9,12 +9,12 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::conv_u8::{ConvU8Params, PackedConv};
-use crate::conv_u8_taps::{SCRATCH, TILE, Taps};
+use crate::conv_u8_taps::{SCRATCH, Taps};
 use crate::conv_u8_tile::store;
 use crate::requantize::avx2::Requantizer;
 
 /// Pixels whose pointers are found at a time.
-const BLOCK: usize = 16 * TILE;
+const BLOCK: usize = 64;
 
 /// A packed depthwise convolution.
 #[derive(Debug)]
@@ -99,33 +99,30 @@ impl DepthwiseConv {
 
 impl PackedConv for DepthwiseConv {
     fn run(&self, input: &[u8], pixels: Range<usize>, output: &mut [u8]) {
-        let (channels, taps) = (self.taps.shape.in_c, self.taps.shape.taps());
+        let channels = self.taps.shape.in_c;
         SCRATCH.with_borrow_mut(|scratch| {
             self.taps.begin(input, scratch);
             let blocks = output.chunks_mut(BLOCK * channels);
             for (first, output) in pixels.clone().step_by(BLOCK).zip(blocks) {
                 let block = first..pixels.end.min(first + BLOCK);
                 self.taps.point(input, block, scratch);
-                let tiles = scratch.pointers.chunks_exact(taps);
-                for (taps, output) in tiles.zip(output.chunks_mut(TILE * channels)) {
-                    // SAFETY: `ConvU8::with_kernel` made sure of AVX2. `point` leads to `extent`
-                    // bytes, which the chunks add up to; `output` is whole pixels, at most `TILE`.
-                    unsafe { self.tile(taps, output) }
-                }
+                // SAFETY: `ConvU8::with_kernel` made sure of AVX2. `point` leads to `extent`
+                // bytes, which the chunks add up to; `output` is the whole pixels of the block.
+                unsafe { self.block(&scratch.pointers, output) }
             }
         });
     }
 }
 
 impl DepthwiseConv {
-    /// Computes all channels of the pixels of `output`, at most `TILE`.
+    /// Computes all channels of the pixels of `output`.
     ///
     /// # Safety
     ///
-    /// This CPU has AVX2 and FMA. `taps` are the pointers of every tap; those of existing pixels
-    /// can be read for `extent` bytes.
+    /// This CPU has AVX2 and FMA. `pointers` are those of every tap, each of as many pixels as
+    /// `output` holds; they can be read for `extent` bytes.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile(&self, taps: &[[*const u8; TILE]], output: &mut [u8]) {
+    unsafe fn block(&self, pointers: &[*const u8], output: &mut [u8]) {
         let requantizer = Requantizer::new(self.output_zero_point);
         let stride = self.taps.shape.in_c;
         let pixels = output.len() / stride;
@@ -137,31 +134,46 @@ impl DepthwiseConv {
                     (_, 1) => wide::<1>,
                     _ => wide::<2>,
                 };
+                let taps = PixelTaps { pointers: &pointers[r..], row: pixels };
                 // SAFETY: the width is matched, the pixels `r` and, if matched, `r + 1` exist, and
                 // the caller answers for the pointers.
                 unsafe {
                     let to = output.as_mut_ptr().add(r * stride + chunk.first);
-                    kernel(taps, r, chunk, requantizer, to, stride);
+                    kernel(taps, chunk, requantizer, to, stride);
                 }
             }
         }
     }
 }
 
-/// The pointers of a pair of taps. The last one of an odd number is paired with itself, at weight 0.
-///
-/// # Safety
-///
-/// `2 * pair` is less than the number of taps.
-#[inline(always)]
-unsafe fn pair_of(taps: &[[*const u8; TILE]], pair: usize) -> [&[*const u8; TILE]; 2] {
-    // SAFETY: the first by the caller; the second is the same or one more that exists.
-    unsafe {
-        [taps.get_unchecked(2 * pair), taps.get_unchecked((2 * pair + 1).min(taps.len() - 1))]
+/// The pointers of one pixel's taps, `row` apart; those of the next pixel follow each.
+#[derive(Clone, Copy)]
+struct PixelTaps<'a> {
+    pointers: &'a [*const u8],
+    row: usize,
+}
+
+impl PixelTaps<'_> {
+    fn pairs(&self) -> usize {
+        self.pointers.len().div_ceil(self.row).div_ceil(2)
+    }
+
+    /// The pointers of a pair of taps of pixel `r`. The last one of an odd number is paired with
+    /// itself, at weight 0.
+    ///
+    /// # Safety
+    ///
+    /// `pair` is less than `pairs()`, and pixel `r` exists.
+    #[inline(always)]
+    unsafe fn pair_of(&self, pair: usize, r: usize) -> [*const u8; 2] {
+        let first = 2 * pair * self.row + r;
+        let second = if first + self.row < self.pointers.len() { first + self.row } else { first };
+        // SAFETY: both are in the table, by the caller and by the line above.
+        unsafe { [*self.pointers.get_unchecked(first), *self.pointers.get_unchecked(second)] }
     }
 }
 
-/// Computes 32 channels of the pixels `pixel..pixel + R` and stores them, `stride` apart.
+/// Computes 32 channels of `R` pixels and stores them, `stride` apart.
 ///
 /// # Safety
 ///
@@ -170,8 +182,7 @@ unsafe fn pair_of(taps: &[[*const u8; TILE]], pair: usize) -> [&[*const u8; TILE
 /// written at `R` places.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn wide<const R: usize>(
-    taps: &[[*const u8; TILE]],
-    pixel: usize,
+    taps: PixelTaps,
     chunk: &Chunk,
     requantizer: Requantizer,
     to: *mut u8,
@@ -185,11 +196,11 @@ unsafe fn wide<const R: usize>(
         let bias: [__m256i; 4] = std::array::from_fn(|v| _mm256_loadu_si256(bias.add(v)));
         let mut acc = [bias; R];
         let mut weights: *const __m256i = chunk.weights.as_ptr().cast();
-        for pair in 0..taps.len().div_ceil(2) {
-            let [first, second] = pair_of(taps, pair);
+        for pair in 0..taps.pairs() {
             for (r, acc) in acc.iter_mut().enumerate() {
-                let a = _mm256_loadu_si256(first[pixel + r].add(chunk.first).cast());
-                let b = _mm256_loadu_si256(second[pixel + r].add(chunk.first).cast());
+                let [first, second] = taps.pair_of(pair, r);
+                let a = _mm256_loadu_si256(first.add(chunk.first).cast());
+                let b = _mm256_loadu_si256(second.add(chunk.first).cast());
                 // Every 32 bits hold two channels of `a`, then the same two of `b`.
                 let low = _mm256_unpacklo_epi16(a, b);
                 let high = _mm256_unpackhi_epi16(a, b);
@@ -232,8 +243,7 @@ unsafe fn wide<const R: usize>(
 /// As for [`wide`], with 16 in the place of 32.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn narrow<const R: usize>(
-    taps: &[[*const u8; TILE]],
-    pixel: usize,
+    taps: PixelTaps,
     chunk: &Chunk,
     requantizer: Requantizer,
     to: *mut u8,
@@ -245,11 +255,11 @@ unsafe fn narrow<const R: usize>(
         let bias: *const __m256i = chunk.bias.as_ptr().cast();
         let mut acc = [[_mm256_loadu_si256(bias), _mm256_loadu_si256(bias.add(1))]; R];
         let mut weights: *const __m256i = chunk.weights.as_ptr().cast();
-        for pair in 0..taps.len().div_ceil(2) {
-            let [first, second] = pair_of(taps, pair);
+        for pair in 0..taps.pairs() {
             for (r, acc) in acc.iter_mut().enumerate() {
-                let a = _mm_loadu_si128(first[pixel + r].add(chunk.first).cast());
-                let b = _mm_loadu_si128(second[pixel + r].add(chunk.first).cast());
+                let [first, second] = taps.pair_of(pair, r);
+                let a = _mm_loadu_si128(first.add(chunk.first).cast());
+                let b = _mm_loadu_si128(second.add(chunk.first).cast());
                 let words = [
                     _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b)),
                     _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b)),

@@ -12,11 +12,16 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, VL and DQ, beside AVX2 and FMA.
     Avx512,
+    /// The same with VNNI: 8-bit products that add up in 32 bits without saturating.
+    Avx512Vnni,
+    /// The same with VBMI, whose permutations look bytes up in tables: Ice Lake, Zen 4 and later.
+    Avx512Vbmi,
 }
 
 impl Isa {
     /// Every instruction set, least capable first.
-    pub const ALL: &'static [Isa] = &[Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    pub const ALL: &'static [Isa] =
+        &[Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Vbmi];
 
     /// The name that `DAQ_ISA` takes.
     pub fn name(self) -> &'static str {
@@ -24,6 +29,8 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Vnni => "avx512vnni",
+            Isa::Avx512Vbmi => "avx512vbmi",
         }
     }
 
@@ -44,8 +51,16 @@ impl Isa {
                     && std::arch::is_x86_feature_detected!("avx512vl")
                     && std::arch::is_x86_feature_detected!("avx512dq")
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => {
+                Isa::Avx512.is_supported() && std::arch::is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vbmi => {
+                Isa::Avx512Vnni.is_supported() && std::arch::is_x86_feature_detected!("avx512vbmi")
+            }
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 => false,
+            _ => false,
         }
     }
 

@@ -20,9 +20,13 @@ mod conv_u8_taps;
 #[cfg(target_arch = "x86_64")]
 mod conv_u8_tile;
 #[cfg(target_arch = "x86_64")]
+mod conv_u8_vnni;
+#[cfg(target_arch = "x86_64")]
 mod depthwise_f32;
 #[cfg(target_arch = "x86_64")]
 mod depthwise_u8;
+#[cfg(target_arch = "x86_64")]
+mod depthwise_vnni;
 mod elementwise_f32;
 mod isa;
 mod kernel;

@@ -119,6 +119,76 @@ pub(crate) mod avx2 {
     }
 }
 
+/// The same rule, sixteen accumulators at a time.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512 {
+    use std::arch::x86_64::*;
+
+    /// What the vector form needs of the zero point, made once per call of a kernel.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Requantizer {
+        high: __m512,
+        zero_point: __m512i,
+    }
+
+    impl Requantizer {
+        #[target_feature(enable = "avx512f,avx512bw")]
+        #[inline]
+        pub(crate) fn new(zero_point: u8) -> Self {
+            Requantizer {
+                high: _mm512_set1_ps(255.0 - f32::from(zero_point)),
+                zero_point: _mm512_set1_epi16(i16::from(zero_point)),
+            }
+        }
+
+        /// Scaled and rounded, not yet moved by the zero point; below the range of codes as in
+        /// [`super::avx2`], every step after this one saturates.
+        #[target_feature(enable = "avx512f,avx512bw")]
+        #[inline]
+        fn scale(self, acc: __m512i, multiplier: __m512) -> __m512i {
+            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier);
+            _mm512_cvtps_epi32(_mm512_min_ps(self.high, scaled))
+        }
+
+        /// Two vectors as words, moved by the zero point: within each 128 bits four of the first
+        /// one, then four of the second.
+        #[target_feature(enable = "avx512f,avx512bw")]
+        #[inline]
+        fn words(self, acc: [__m512i; 2], multiplier: [__m512; 2]) -> __m512i {
+            let low = self.scale(acc[0], multiplier[0]);
+            let high = self.scale(acc[1], multiplier[1]);
+            _mm512_adds_epi16(_mm512_packs_epi32(low, high), self.zero_point)
+        }
+
+        /// 64 values. Slot `s` of vector `v` becomes byte `s / 4 * 16 + v * 4 + s % 4`, which undoes
+        /// what `vpunpck` does to bytes.
+        #[target_feature(enable = "avx512f,avx512bw")]
+        #[inline]
+        pub(crate) fn four(self, acc: [__m512i; 4], multiplier: [__m512; 4]) -> __m512i {
+            let low = self.words([acc[0], acc[1]], [multiplier[0], multiplier[1]]);
+            let high = self.words([acc[2], acc[3]], [multiplier[2], multiplier[3]]);
+            _mm512_packus_epi16(low, high)
+        }
+
+        /// 32 values. Slot `s` of vector `v` becomes byte `s / 4 * 8 + v * 4 + s % 4`.
+        #[target_feature(enable = "avx512f,avx512bw")]
+        #[inline]
+        pub(crate) fn two(self, acc: [__m512i; 2], multiplier: [__m512; 2]) -> __m256i {
+            let words = self.words(acc, multiplier);
+            _mm512_cvtusepi16_epi8(_mm512_max_epi16(words, _mm512_setzero_si512()))
+        }
+
+        /// 16 values in order.
+        #[target_feature(enable = "avx512f,avx512bw")]
+        #[inline]
+        pub(crate) fn one(self, acc: __m512i, multiplier: __m512) -> __m128i {
+            let words = _mm512_cvtsepi32_epi16(self.scale(acc, multiplier));
+            let words = _mm256_adds_epi16(words, _mm512_castsi512_si256(self.zero_point));
+            _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{requantize, round_small};
@@ -155,9 +225,81 @@ mod tests {
         }
     }
 
+    /// Accumulators and multipliers at which roundings, ties and saturation may differ.
+    #[cfg(target_arch = "x86_64")]
+    fn each_edge(check: impl Fn(&[i32; 64], f32, u8)) {
+        let mut accs = vec![i32::MIN, i32::MIN + 1, i32::MAX, i32::MAX - 1];
+        accs.extend(-700..700);
+        accs.extend((0..31).flat_map(|bit| [-1, 0, 1].map(|by| (1i32 << bit) + by)));
+        accs.extend((0..31).flat_map(|bit| [-1, 0, 1].map(|by| -(1i32 << bit) + by)));
+        let multipliers =
+            [0.5, 0.25, 1.0, 1.5, 0.1, 1.0 / 3.0, 1e-30, 1e30, f32::MAX, 1.0e-9, f32::INFINITY];
+        for zero_point in [0, 1, 127, 128, 254, 255] {
+            for multiplier in multipliers {
+                for chunk in accs.chunks(64) {
+                    let mut block = [0; 64];
+                    block[..chunk.len()].copy_from_slice(chunk);
+                    check(&block, multiplier, zero_point);
+                }
+            }
+        }
+    }
+
     #[cfg(target_arch = "x86_64")]
     #[test]
-    fn vector_equals_scalar() {
+    fn avx512_equals_scalar() {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx512f,avx512bw")]
+        fn vector(acc: &[i32; 64], multiplier: f32, zero_point: u8) -> [[u8; 64]; 3] {
+            let mut out = [[0; 64]; 3];
+            let requantizer = super::avx512::Requantizer::new(zero_point);
+            let m = _mm512_set1_ps(multiplier);
+            // SAFETY: every access is of 16 to 64 bytes inside the arrays.
+            unsafe {
+                let load = |at: usize| _mm512_loadu_si512(acc.as_ptr().add(at).cast());
+                let four = requantizer.four([load(0), load(16), load(32), load(48)], [m; 4]);
+                _mm512_storeu_si512(out[0].as_mut_ptr().cast(), four);
+                for half in 0..2 {
+                    let two = requantizer.two([load(half * 32), load(half * 32 + 16)], [m; 2]);
+                    _mm256_storeu_si256(out[1].as_mut_ptr().add(half * 32).cast(), two);
+                }
+                for at in (0..64).step_by(16) {
+                    let one = requantizer.one(load(at), m);
+                    _mm_storeu_si128(out[2].as_mut_ptr().add(at).cast(), one);
+                }
+            }
+            out
+        }
+
+        if !crate::Isa::Avx512.is_supported() {
+            println!("skipped: this CPU has no AVX-512");
+            return;
+        }
+        each_edge(|acc, multiplier, zero_point| {
+            // SAFETY: AVX-512 was checked above.
+            let got = unsafe { vector(acc, multiplier, zero_point) };
+            for v in 0..4 {
+                for slot in 0..16 {
+                    let want = requantize(acc[v * 16 + slot], multiplier, zero_point);
+                    let (lane, rest) = (slot / 4, slot % 4);
+                    let two = v / 2 * 32 + lane * 8 + v % 2 * 4 + rest;
+                    let got =
+                        [got[0][lane * 16 + v * 4 + rest], got[1][two], got[2][v * 16 + slot]];
+                    assert_eq!(
+                        got,
+                        [want; 3],
+                        "{} * {multiplier} + {zero_point}",
+                        acc[v * 16 + slot]
+                    );
+                }
+            }
+        });
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn avx2_equals_scalar() {
         use std::arch::x86_64::*;
 
         #[target_feature(enable = "avx2,fma")]
@@ -184,23 +326,14 @@ mod tests {
             println!("skipped: this CPU has no AVX2");
             return;
         }
-        let mut accs = vec![i32::MIN, i32::MIN + 1, i32::MAX, i32::MAX - 1];
-        accs.extend(-700..700);
-        accs.extend((0..31).flat_map(|bit| [-1, 0, 1].map(|by| (1i32 << bit) + by)));
-        accs.extend((0..31).flat_map(|bit| [-1, 0, 1].map(|by| -(1i32 << bit) + by)));
-        let multipliers =
-            [0.5, 0.25, 1.0, 1.5, 0.1, 1.0 / 3.0, 1e-30, 1e30, f32::MAX, 1.0e-9, f32::INFINITY];
-        for zero_point in [0, 1, 127, 128, 254, 255] {
-            for multiplier in multipliers {
-                for chunk in accs.chunks(32) {
-                    let mut block = [0; 32];
-                    block[..chunk.len()].copy_from_slice(chunk);
-                    // SAFETY: AVX2 was checked at the top of this test.
-                    let got = unsafe { vector(&block, &[multiplier; 16], zero_point) };
-                    let want = block.map(|acc| requantize(acc, multiplier, zero_point));
-                    assert_eq!(got, want, "{block:?} * {multiplier} + {zero_point}");
-                }
+        each_edge(|acc, multiplier, zero_point| {
+            for block in acc.chunks_exact(32) {
+                let block = block.try_into().expect("chunks of 32");
+                // SAFETY: AVX2 was checked above.
+                let got = unsafe { vector(block, &[multiplier; 16], zero_point) };
+                let want = block.map(|acc| requantize(acc, multiplier, zero_point));
+                assert_eq!(got, want, "{block:?} * {multiplier} + {zero_point}");
             }
-        }
+        });
     }
 }

@@ -178,7 +178,7 @@ impl Case {
     fn check(&self, values: Values, random: &mut Random) {
         let s = &self.shape;
         let want = self.expected();
-        for kernel in usable(s) {
+        for kernel in self.with_params(usable) {
             let conv = self.with_params(|params| ConvU8::with_kernel(params, kernel));
             let mut got = vec![0xAA; want.len()];
             conv.run(&self.input, s.all_pixels(), &mut got);
@@ -202,8 +202,8 @@ impl Case {
     }
 }
 
-fn usable(shape: &ConvShape) -> impl Iterator<Item = &'static ConvU8Kernel> {
-    KERNELS.iter().filter(move |k| k.isa.is_supported() && (k.supports)(shape))
+fn usable(params: &ConvU8Params) -> Vec<&'static ConvU8Kernel> {
+    KERNELS.iter().filter(|k| k.isa.is_supported() && (k.supports)(params)).collect()
 }
 
 fn random_shape(random: &mut Random) -> ConvShape {
@@ -286,6 +286,8 @@ fn every_tail_of_channels() {
             // Several outputs for each input channel.
             spatial(channels, 2 * channels, channels),
             ConvShape::gemm(1 + channels % 6, channels, 40 - channels % 3),
+            // Panels of every width.
+            ConvShape::gemm(1 + channels % 9, 5, 7 * channels),
         ] {
             for values in VALUES {
                 case(shape, values, &mut random).check(values, &mut random);
@@ -301,7 +303,27 @@ fn large_sums_stay_exact() {
     let wide = ConvShape { in_w: 900, out_w: 900, ..ConvShape::gemm(1, 40, 9) };
     let first = ConvShape { in_h: 40, out_h: 40, kernel_h: 3, pad_top: 1, ..wide };
     let first = ConvShape { in_c: 3, in_w: 41, out_w: 39, kernel_w: 3, ..first };
-    for shape in [ConvShape::gemm(1, 4096, 33), ConvShape::gemm(5, 2050, 16), wide, first] {
+    // Depthwise rows of every length up to several tiles, of strides with kernels of their own.
+    let rows = (1..=35).flat_map(|w| [(3, 1), (3, 2), (5, 1), (5, 2)].map(move |of| (w, of)));
+    let rows = rows.map(|(out_w, (kernel, stride))| {
+        let channels = 1 + out_w * 37 % 150;
+        ConvShape {
+            in_h: 6,
+            in_w: out_w * stride,
+            out_h: 6 / stride,
+            out_w,
+            kernel_h: kernel,
+            kernel_w: kernel,
+            stride_h: stride,
+            stride_w: stride,
+            pad_top: kernel / 2,
+            pad_left: kernel / 2,
+            groups: channels,
+            ..ConvShape::gemm(1, channels, channels)
+        }
+    });
+    let large = [ConvShape::gemm(1, 4096, 33), ConvShape::gemm(5, 2050, 16), wide, first];
+    for shape in large.into_iter().chain(rows) {
         for values in VALUES {
             case(shape, values, &mut random).check(values, &mut random);
         }
@@ -345,8 +367,8 @@ fn by_hand() {
         weights: WeightsU8::U8 { codes: &[2, 3, 4, 3, 4, 5], zero_point: &[1, 4] },
         ..params
     };
-    for kernel in usable(&shape) {
-        for params in [&params, &asymmetric] {
+    for params in [&params, &asymmetric] {
+        for kernel in usable(params) {
             let mut output = [0; 2];
             ConvU8::with_kernel(params, kernel).run(&[3, 5, 7], 0..1, &mut output);
             assert_eq!(output, [13, 8], "{}", kernel.name);
@@ -378,7 +400,7 @@ fn by_hand() {
         multipliers: &[1.0, 1.0],
         output_zero_point: 0,
     };
-    for kernel in usable(&shape) {
+    for kernel in usable(&params) {
         let mut output = [0; 8];
         ConvU8::with_kernel(&params, kernel).run(&[2, 2, 3, 2, 4, 2, 5, 2], 0..4, &mut output);
         assert_eq!(output, [10, 8, 10, 8, 10, 8, 10, 8], "{}", kernel.name);

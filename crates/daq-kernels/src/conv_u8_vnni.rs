@@ -1,0 +1,253 @@
+//! The dense convolution with `vpdpbusd`, which adds four products of `u8` and `i8` to a 32-bit sum
+//! and never saturates.
+//!
+//! Output channels go in panels of up to 64, four vectors of 16 sums. The input channels of a tap go
+//! in quads, four bytes that are broadcast together. Weights of more than 8 bits (`u8` codes less
+//! their zero point) are split into `i8` terms: all but the first of a quad become steps of their own
+//! that read the same input again.
+
+use std::arch::x86_64::*;
+
+use crate::conv_u8_dense::{Panel, Part};
+use crate::requantize::avx512::Requantizer;
+
+/// One vector of weights: four for each of 16 output channels.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Line([i8; 64]);
+
+/// One vector of sums or multipliers.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Slots<T>([T; 16]);
+
+/// Up to 64 output channels.
+#[derive(Debug)]
+pub(crate) struct VnniPanel {
+    first: usize,
+    columns: usize,
+    /// Quads of one tap, and where its first one begins in a pixel.
+    quads: usize,
+    offset: usize,
+    /// `[tap, quad, vector]`.
+    codes: Vec<Line>,
+    /// Of each tap, the offsets of the quads that are read again, and `[quad, vector]`.
+    extra: Vec<(Vec<u32>, Vec<Line>)>,
+    bias: Vec<Slots<i32>>,
+    multipliers: Vec<Slots<f32>>,
+}
+
+/// The column that slot `slot` of vector `vector` holds: the order in which [`Requantizer`] turns
+/// sums into bytes, four vectors at a time where there are as many, then two, then one.
+fn column_of(vectors: usize, vector: usize, slot: usize) -> usize {
+    let (lane, rest) = (slot / 4, slot % 4);
+    match vectors {
+        4 => lane * 16 + vector * 4 + rest,
+        2 | 3 if vector < 2 => lane * 8 + vector * 4 + rest,
+        _ => vector * 16 + slot,
+    }
+}
+
+impl Panel for VnniPanel {
+    fn width(left: usize) -> usize {
+        // Panels of equal width, so that none is left with a single vector.
+        let vectors = left.div_ceil(16);
+        vectors.div_ceil(vectors.div_ceil(4)) * 16
+    }
+
+    fn pack(part: &Part) -> Self {
+        let vectors = part.columns.div_ceil(16);
+        let quads = part.tap_len.div_ceil(4);
+        let mut panel = VnniPanel {
+            first: part.first,
+            columns: part.columns,
+            quads,
+            offset: part.offset,
+            codes: vec![Line([0; 64]); part.taps * quads * vectors],
+            extra: vec![Default::default(); part.taps],
+            bias: vec![Slots([0; 16]); vectors],
+            multipliers: vec![Slots([0.0; 16]); vectors],
+        };
+        for (vector, slot) in (0..vectors).flat_map(|v| (0..16).map(move |slot| (v, slot))) {
+            let column = column_of(vectors, vector, slot);
+            if column >= part.columns {
+                continue;
+            }
+            panel.bias[vector].0[slot] = part.bias[column];
+            panel.multipliers[vector].0[slot] = part.multipliers[column];
+            let row = &part.rows[column * part.taps * part.tap_len..][..part.taps * part.tap_len];
+            for (tap, weights) in row.chunks_exact(part.tap_len).enumerate() {
+                let lines = &mut panel.codes[tap * quads * vectors..][..quads * vectors];
+                for (line, weights) in lines.chunks_exact_mut(vectors).zip(weights.chunks(4)) {
+                    for (to, &weight) in line[vector].0[slot * 4..].iter_mut().zip(weights) {
+                        *to = weight.clamp(-128, 127) as i8;
+                    }
+                }
+            }
+        }
+        if part.rows.iter().any(|weight| !(-128..=127).contains(weight)) {
+            panel.split(part, vectors);
+        }
+        panel
+    }
+
+    unsafe fn multiply(
+        &self,
+        pointers: *const *const u8,
+        pixels: usize,
+        output_zero_point: u8,
+        output: *mut u8,
+        stride: usize,
+    ) {
+        let vectors = self.bias.len();
+        let tiles = pixels.div_ceil(if vectors == 4 { 6 } else { 8 });
+        for i in 0..tiles {
+            // Tiles of equal height, so that none is left with a single pixel.
+            let (first, end) = (pixels * i / tiles, pixels * (i + 1) / tiles);
+            let tile = TILES[vectors - 1][end - first - 1];
+            // SAFETY: vectors and pixels are matched; the caller answers for the rest.
+            unsafe {
+                let to = output.add(first * stride + self.first);
+                tile((pointers.add(first), pixels), self, output_zero_point, to, stride);
+            }
+        }
+    }
+}
+
+type Tile = unsafe fn((*const *const u8, usize), &VnniPanel, u8, *mut u8, usize);
+
+/// By vectors, then by pixels. Sums of more than 6 pixels of 4 vectors would not fit the registers.
+static TILES: [[Tile; 8]; 4] = {
+    const fn of<const N: usize>() -> [Tile; 8] {
+        let tallest: Tile = if N == 4 { tile::<6, N> } else { tile::<8, N> };
+        let seven: Tile = if N == 4 { tallest } else { tile::<7, N> };
+        let (one, two, three) = (tile::<1, N> as Tile, tile::<2, N>, tile::<3, N>);
+        [one, two, three, tile::<4, N>, tile::<5, N>, tile::<6, N>, seven, tallest]
+    }
+    [of::<1>(), of::<2>(), of::<3>(), of::<4>()]
+};
+
+impl VnniPanel {
+    /// Adds what the clamped weights leave, until nothing is left.
+    fn split(&mut self, part: &Part, vectors: usize) {
+        let excess = |weight: i16| weight - weight.clamp(-128, 127);
+        for (tap, (offsets, lines)) in self.extra.iter_mut().enumerate() {
+            for quad in 0..self.quads {
+                let mut left = vec![[0i16; 4]; part.columns];
+                for (column, left) in left.iter_mut().enumerate() {
+                    let row = &part.rows[(column * part.taps + tap) * part.tap_len..];
+                    let weights = row[..part.tap_len][quad * 4..].iter();
+                    left.iter_mut().zip(weights).for_each(|(left, &w)| *left = excess(w));
+                }
+                while left.iter().flatten().any(|&weight| weight != 0) {
+                    offsets.push((self.offset + quad * 4) as u32);
+                    for vector in 0..vectors {
+                        let mut line = Line([0; 64]);
+                        for slot in 0..16 {
+                            if let Some(weights) = left.get(column_of(vectors, vector, slot)) {
+                                let bytes = weights.map(|weight| weight.clamp(-128, 127) as i8);
+                                line.0[slot * 4..][..4].copy_from_slice(&bytes);
+                            }
+                        }
+                        lines.push(line);
+                    }
+                    left.iter_mut().flatten().for_each(|weight| *weight = excess(*weight));
+                }
+            }
+        }
+    }
+}
+
+/// Computes `R` (1 to 8) pixels times a panel of `N` (1 to 4) vectors and stores them as codes.
+///
+/// # Safety
+///
+/// `N` is the panel's number of vectors. This CPU has AVX-512 with VNNI. For each tap `t` and pixel
+/// `r`, `pointers[t * row + r]` can be read for the panel's offset and quads; the panel's columns can
+/// be written at `output + r * stride`.
+#[expect(clippy::needless_range_loop, reason = "the indices r and v are the tile's geometry")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn tile<const R: usize, const N: usize>(
+    (pointers, row): (*const *const u8, usize),
+    panel: &VnniPanel,
+    output_zero_point: u8,
+    output: *mut u8,
+    stride: usize,
+) {
+    // SAFETY: the panel holds `N` vectors of biases and multipliers, and as many lines as the loops
+    // below consume (`pack`, `split`); the caller answers for pointers and output.
+    unsafe {
+        let bias: [__m512i; N] =
+            std::array::from_fn(|v| _mm512_load_si512(panel.bias.as_ptr().add(v).cast()));
+        let mut acc = [bias; R];
+        let mut codes: *const __m512i = panel.codes.as_ptr().cast();
+        for (tap, (offsets, lines)) in panel.extra.iter().enumerate() {
+            let rows: [*const u8; R] =
+                std::array::from_fn(|r| (*pointers.add(tap * row + r)).add(panel.offset));
+            for quad in 0..panel.quads {
+                let b: [__m512i; N] = std::array::from_fn(|v| _mm512_load_si512(codes.add(v)));
+                codes = codes.add(N);
+                for r in 0..R {
+                    let a = broadcast(rows[r].add(quad * 4));
+                    for v in 0..N {
+                        acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], a, b[v]);
+                    }
+                }
+            }
+            let lines: *const __m512i = lines.as_ptr().cast();
+            for (step, &offset) in offsets.iter().enumerate() {
+                for r in 0..R {
+                    let a = broadcast((*pointers.add(tap * row + r)).add(offset as usize));
+                    for v in 0..N {
+                        let b = _mm512_load_si512(lines.add(step * N + v));
+                        acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], a, b);
+                    }
+                }
+            }
+        }
+        let requantizer = Requantizer::new(output_zero_point);
+        let m: [__m512; N] =
+            std::array::from_fn(|v| _mm512_load_ps(panel.multipliers.as_ptr().add(v).cast()));
+        for r in 0..R {
+            let (acc, to) = (acc[r], output.add(r * stride));
+            if N == 4 {
+                let codes = requantizer.four(
+                    [acc[0], acc[1 % N], acc[2 % N], acc[3 % N]],
+                    [m[0], m[1 % N], m[2 % N], m[3 % N]],
+                );
+                match panel.columns {
+                    64 => _mm512_storeu_si512(to.cast(), codes),
+                    columns => _mm512_mask_storeu_epi8(to.cast(), (1 << columns) - 1, codes),
+                }
+                continue;
+            }
+            if N >= 2 {
+                let codes = requantizer.two([acc[0], acc[1 % N]], [m[0], m[1 % N]]);
+                match panel.columns {
+                    32.. => _mm256_storeu_si256(to.cast(), codes),
+                    columns => _mm256_mask_storeu_epi8(to.cast(), (1 << columns) - 1, codes),
+                }
+            }
+            if N % 2 == 1 {
+                let codes = requantizer.one(acc[N - 1], m[N - 1]);
+                let to = to.add((N - 1) * 16);
+                match panel.columns - (N - 1) * 16 {
+                    16 => _mm_storeu_si128(to.cast(), codes),
+                    columns => _mm_mask_storeu_epi8(to.cast(), (1 << columns) - 1, codes),
+                }
+            }
+        }
+    }
+}
+
+/// Four bytes of the input in every 32-bit lane.
+///
+/// # Safety
+///
+/// 4 bytes can be read at `from`.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn broadcast(from: *const u8) -> __m512i {
+    // SAFETY: the caller answers for the 4 bytes; the read is unaligned.
+    _mm512_set1_epi32(unsafe { from.cast::<i32>().read_unaligned() })
+}
