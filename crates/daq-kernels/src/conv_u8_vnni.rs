@@ -68,21 +68,28 @@ impl Panel for VnniPanel {
             bias: vec![Slots([0; 16]); vectors],
             multipliers: vec![Slots([0.0; 16]); vectors],
         };
+        // Where the weights of each slot that exists begin.
+        let mut starts = Vec::with_capacity(part.columns);
         for (vector, slot) in (0..vectors).flat_map(|v| (0..16).map(move |slot| (v, slot))) {
             let column = column_of(vectors, vector, slot);
-            if column >= part.columns {
-                continue;
+            if column < part.columns {
+                panel.bias[vector].0[slot] = part.bias[column];
+                panel.multipliers[vector].0[slot] = part.multipliers[column];
+                starts.push((vector, slot, column * part.taps * part.tap_len));
             }
-            panel.bias[vector].0[slot] = part.bias[column];
-            panel.multipliers[vector].0[slot] = part.multipliers[column];
-            let row = &part.rows[column * part.taps * part.tap_len..][..part.taps * part.tap_len];
-            for (tap, weights) in row.chunks_exact(part.tap_len).enumerate() {
-                let lines = &mut panel.codes[tap * quads * vectors..][..quads * vectors];
-                for (line, weights) in lines.chunks_exact_mut(vectors).zip(weights.chunks(4)) {
-                    for (to, &weight) in line[vector].0[slot * 4..].iter_mut().zip(weights) {
-                        *to = weight.clamp(-128, 127) as i8;
-                    }
+        }
+        // Line by line, since lines are far apart in the cache.
+        for (i, lines) in panel.codes.chunks_exact_mut(vectors).enumerate() {
+            let (tap, quad) = (i / quads, i % quads);
+            let (at, len) = (tap * part.tap_len + quad * 4, (part.tap_len - quad * 4).min(4));
+            for &(vector, slot, start) in &starts {
+                let mut four = [0; 4];
+                match part.rows[start + at..][..len].try_into() {
+                    Ok(weights) => four = weights,
+                    Err(_) => four[..len].copy_from_slice(&part.rows[start + at..][..len]),
                 }
+                let four = four.map(|weight: i16| weight.clamp(-128, 127) as i8);
+                lines[vector].0[slot * 4..][..4].copy_from_slice(&four);
             }
         }
         if part.rows.iter().any(|weight| !(-128..=127).contains(weight)) {

@@ -9,6 +9,8 @@ type Dequantize = unsafe fn(&[u8], f32, u8, &mut [f32]);
 /// Every kernel of [`quantize_f32_u8`], best first and scalar last.
 pub static QUANTIZE_KERNELS: &[Kernel<Quantize>] = &[
     #[cfg(target_arch = "x86_64")]
+    Kernel { name: "quantize_16__avx512", isa: Isa::Avx512, entry: quantize_avx512 },
+    #[cfg(target_arch = "x86_64")]
     Kernel { name: "quantize_32__avx2", isa: Isa::Avx2, entry: avx2::quantize },
     Kernel { name: "quantize__scalar", isa: Isa::Scalar, entry: quantize_scalar },
 ];
@@ -41,6 +43,77 @@ pub fn dequantize_u8_f32(input: &[u8], scale: f32, zero_point: u8, output: &mut 
     assert_eq!(input.len(), output.len(), "input and output differ in length");
     // SAFETY: `pick` made sure that this CPU has the kernel's instruction set.
     unsafe { (Kernel::pick(DEQUANTIZE_KERNELS, isa).entry)(input, scale, zero_point, output) }
+}
+
+/// Quantizes `[batch, channels, pixels]` (ONNX, NCHW) by the rule of [`quantize_f32_u8`] to
+/// `[batch, pixels, channels]` (NHWC), in one pass.
+///
+/// # Panics
+///
+/// If a length is not `batch * channels * pixels`.
+pub fn quantize_nchw_to_nhwc(
+    (batch, channels, pixels): (usize, usize, usize),
+    input: &[f32],
+    scale: f32,
+    zero_point: u8,
+    output: &mut [u8],
+    isa: Isa,
+) {
+    assert_eq!(input.len(), batch * channels * pixels, "the input contradicts the shape");
+    assert_eq!(output.len(), input.len(), "the output contradicts the shape");
+    if output.is_empty() {
+        return;
+    }
+    let kernel = Kernel::pick(QUANTIZE_KERNELS, isa).entry;
+    // A piece of a picture stays in the first-level cache between the two steps.
+    const PIECE: usize = 1024;
+    let mut codes = [[0; PIECE]; 3];
+    let pictures = input.chunks_exact(channels * pixels);
+    for (input, output) in pictures.zip(output.chunks_exact_mut(channels * pixels)) {
+        for first in (0..pixels).step_by(PIECE) {
+            let len = PIECE.min(pixels - first);
+            let output = &mut output[first * channels..][..len * channels];
+            let quantize = |channel: usize, codes: &mut [u8]| {
+                let plane = &input[channel * pixels + first..][..len];
+                // SAFETY: `pick` made sure that this CPU has the kernel's instruction set, and the
+                // lengths are equal.
+                unsafe { kernel(plane, scale, zero_point, codes) }
+            };
+            if channels == 3 {
+                codes.iter_mut().enumerate().for_each(|(c, codes)| quantize(c, &mut codes[..len]));
+                let [a, b, c] = &codes;
+                crate::layout::interleave3([&a[..len], &b[..len], &c[..len]], output, isa);
+                continue;
+            }
+            for channel in 0..channels {
+                quantize(channel, &mut codes[0][..len]);
+                let to = output[channel..].iter_mut().step_by(channels);
+                to.zip(&codes[0]).for_each(|(to, &code)| *to = code);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn quantize_avx512(input: &[f32], scale: f32, zero_point: u8, output: &mut [u8]) {
+    use std::arch::x86_64::*;
+    let divisor = _mm512_set1_ps(scale);
+    let low = _mm512_set1_ps(-f32::from(zero_point));
+    let high = _mm512_set1_ps(255.0 - f32::from(zero_point));
+    let offset = _mm512_set1_epi32(zero_point.into());
+    let whole = output.len() / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: `at + 16` is within both slices, whose equal lengths were checked.
+        unsafe {
+            let x = _mm512_div_ps(_mm512_loadu_ps(input.as_ptr().add(at)), divisor);
+            // `vmaxps` yields its second operand for NaN: the lowest code.
+            let steps = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(x, low), high));
+            let codes = _mm512_cvtepi32_epi8(_mm512_add_epi32(steps, offset));
+            _mm_storeu_si128(output.as_mut_ptr().add(at).cast(), codes);
+        }
+    }
+    quantize_scalar(&input[whole..], scale, zero_point, &mut output[whole..]);
 }
 
 fn quantize_scalar(input: &[f32], scale: f32, zero_point: u8, output: &mut [u8]) {
@@ -126,6 +199,27 @@ mod tests {
         let mut output = [0.0; 3];
         dequantize_u8_f32(&[0, 10, 255], 0.5, 10, &mut output, Isa::Scalar);
         assert_eq!(output, [-5.0, 0.0, 122.5]);
+    }
+
+    #[test]
+    fn channels_move_last_on_the_way() {
+        for (batch, channels, pixels) in
+            [(1, 3, 2500), (2, 1, 7), (1, 4, 1025), (0, 3, 5), (2, 3, 1)]
+        {
+            let input: Vec<f32> =
+                (0..batch * channels * pixels).map(|i| (i % 701) as f32).collect();
+            let mut plain = vec![0; input.len()];
+            quantize_scalar(&input, 2.5, 7, &mut plain);
+            for isa in crate::test_util::isas() {
+                let mut last = vec![0; input.len()];
+                quantize_nchw_to_nhwc((batch, channels, pixels), &input, 2.5, 7, &mut last, isa);
+                for (i, &code) in plain.iter().enumerate() {
+                    let (picture, at) = (i / (channels * pixels), i % (channels * pixels));
+                    let (channel, pixel) = (at / pixels, at % pixels);
+                    assert_eq!(last[(picture * pixels + pixel) * channels + channel], code);
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The two orders in which a tensor's elements may lie in memory.
 
+use daq_kernels::{Isa, nchw_to_nhwc, nchw_to_nhwc_u8, nhwc_to_nchw};
+
 use crate::tensor::Tensor;
 
 /// The order of elements. Shapes in a [`Graph`](crate::Graph) are always logical (batch,
@@ -51,45 +53,26 @@ impl Layout {
 ///
 /// `logical` is the logical shape; rank 3 or more.
 pub(crate) fn convert(logical: &[usize], size: usize, to: Layout, input: &[u8], output: &mut [u8]) {
-    let (batch, channels) = (logical[0], logical[1]);
-    let space: usize = logical[2..].iter().product();
-    let (rows, cols) = match to {
-        Layout::ChannelsLast => (channels, space),
-        Layout::Plain => (space, channels),
-    };
-    let picture = channels * space * size;
-    if picture == 0 {
-        return;
+    use bytemuck::{cast_slice, cast_slice_mut};
+    fn copy<T: Copy>(dims: (usize, usize, usize), to: Layout, input: &[T], output: &mut [T]) {
+        let (batch, channels, space) = dims;
+        match to {
+            Layout::ChannelsLast => nchw_to_nhwc(batch, channels, space, input, output),
+            Layout::Plain => nhwc_to_nchw(batch, channels, space, input, output),
+        }
     }
-    for b in 0..batch {
-        let part = b * picture..(b + 1) * picture;
-        transpose(&input[part.clone()], &mut output[part], rows, cols, size);
+    let dims = dims(logical);
+    match (size, to) {
+        (1, Layout::ChannelsLast) => nchw_to_nhwc_u8(dims, input, output, Isa::best()),
+        (1, _) => copy(dims, to, input, output),
+        (4, _) => copy::<u32>(dims, to, cast_slice(input), cast_slice_mut(output)),
+        _ => copy::<u64>(dims, to, cast_slice(input), cast_slice_mut(output)),
     }
 }
 
-/// `[rows, cols]` to `[cols, rows]`, in blocks that stay in the cache.
-fn transpose(input: &[u8], output: &mut [u8], rows: usize, cols: usize, size: usize) {
-    fn blocks<T: bytemuck::Pod>(input: &[T], output: &mut [T], rows: usize, cols: usize) {
-        const BLOCK: usize = 32;
-        for c0 in (0..cols).step_by(BLOCK) {
-            for r0 in (0..rows).step_by(BLOCK) {
-                for c in c0..(c0 + BLOCK).min(cols) {
-                    for r in r0..(r0 + BLOCK).min(rows) {
-                        output[c * rows + r] = input[r * cols + c];
-                    }
-                }
-            }
-        }
-    }
-    match size {
-        1 => blocks::<u8>(input, output, rows, cols),
-        4 => {
-            blocks::<u32>(bytemuck::cast_slice(input), bytemuck::cast_slice_mut(output), rows, cols)
-        }
-        _ => {
-            blocks::<u64>(bytemuck::cast_slice(input), bytemuck::cast_slice_mut(output), rows, cols)
-        }
-    }
+/// Batch, channels and positions in space of a logical shape of rank 3 or more.
+pub(crate) fn dims(logical: &[usize]) -> (usize, usize, usize) {
+    (logical[0], logical[1], logical[2..].iter().product())
 }
 
 /// A plain tensor copied to channels-last order; unchanged below rank 3.

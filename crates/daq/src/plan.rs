@@ -61,6 +61,7 @@ struct Stored {
     dtype: DType,
     shape: Vec<usize>,
     quant: Option<QuantParams>,
+    layout: Layout,
     place: Place,
 }
 
@@ -79,6 +80,17 @@ pub struct Plan {
     buffers: Vec<usize>,
     inputs: Vec<(Port, usize)>,
     outputs: Vec<(Port, usize)>,
+}
+
+/// Where an input is to be written.
+pub(crate) struct InputPlace<'a> {
+    /// The buffer, and how many of its bytes.
+    pub(crate) buffer: usize,
+    pub(crate) len: usize,
+    /// The shape that memory has. It differs from the port's where the first operators want another
+    /// layout than the caller gives.
+    pub(crate) shape: &'a [usize],
+    pub(crate) layout: Layout,
 }
 
 impl Plan {
@@ -127,12 +139,15 @@ impl Plan {
         &self.buffers
     }
 
-    /// The memory that input `index` is to be written to: the buffer and the number of bytes.
-    pub(crate) fn input_place(&self, index: usize) -> (usize, usize) {
+    /// The memory that input `index` is to be written to.
+    pub(crate) fn input_place(&self, index: usize) -> InputPlace<'_> {
         let stored = &self.stored[self.inputs[index].1];
-        match stored.place {
-            Place::Region(region) => (self.buffer_of[region], stored.len()),
-            Place::Constant(_) => unreachable!("inputs are not constant"),
+        let Place::Region(region) = stored.place else { unreachable!("inputs are not constant") };
+        InputPlace {
+            buffer: self.buffer_of[region],
+            len: stored.len(),
+            shape: &stored.shape,
+            layout: stored.layout,
         }
     }
 

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daq_kernels::{Isa, Pool, dequantize_u8_f32, quantize_f32_u8};
+use daq_kernels::{Isa, Pool, dequantize_u8_f32, quantize_f32_u8, quantize_nchw_to_nhwc};
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::plan::{Buffer, Observer, Plan, Port, Step};
+use crate::layout;
+use crate::plan::{Buffer, InputPlace, Observer, Plan, Port, Step};
 use crate::tensor::{DType, Element, Tensor, TensorView};
 
 /// A model ready to run: its graph, and the plan with packed weights that all its sessions share.
@@ -167,11 +168,11 @@ impl Session {
     ) -> Result<()> {
         self.set_inputs(inputs)?;
         for (i, &id) in self.model.graph.inputs.iter().enumerate() {
-            let (buffer, len) = self.model.plan.input_place(i);
+            let InputPlace { buffer, len, shape, .. } = self.model.plan.input_place(i);
             let value = &self.model.graph.values[id];
             let bytes = &self.buffers[buffer].as_slice()[..len];
             let quant = value.quant.as_ref();
-            observe(id, TensorView { dtype: value.dtype, shape: &value.shape, quant, bytes });
+            observe(id, TensorView { dtype: value.dtype, shape, quant, bytes });
         }
         self.run_steps(Some(observe));
         Ok(())
@@ -231,9 +232,28 @@ impl Session {
         let plan = self.model.plan.clone();
         let port = plan.inputs().nth(index).expect("the caller counts ports");
         convertible("input", port, given.dtype)?;
-        let (buffer, len) = plan.input_place(index);
+        let InputPlace { buffer, len, layout, .. } = plan.input_place(index);
         let bytes = &mut self.buffers[buffer].as_mut_slice()[..len];
-        write(given, port, port.dtype, bytes)
+        if layout == port.layout {
+            return write(given, port, port.dtype, bytes);
+        }
+        // Only plain inputs are written in another layout.
+        match (given.dtype, port.dtype, &port.quant) {
+            (DType::F32, DType::U8, Some(quant)) => {
+                let (scale, zero_point) = (quant.scale[0], quant.zero_point[0] as u8);
+                let dims = layout::dims(&port.shape);
+                quantize_nchw_to_nhwc(dims, given.data(), scale, zero_point, bytes, Isa::best());
+            }
+            (from, to, _) if from == to => {
+                layout::convert(&port.shape, to.size(), layout, given.bytes, bytes);
+            }
+            _ => {
+                let mut plain = Buffer::zeroed(len);
+                write(given, port, port.dtype, plain.as_mut_slice())?;
+                layout::convert(&port.shape, port.dtype.size(), layout, plain.as_slice(), bytes);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,8 @@ use daq_kernels::{ConvF32, ConvF32Params, ConvShape, ConvU8, ConvU8Params, Weigh
 
 use super::pixels::{compiled, over_pixels};
 use super::*;
+use crate::layout::{self, Layout};
+use crate::tensor::AlignedBytes;
 
 /// What a compiled product is made from; weights are `[out_c, in_c / groups, kernel_h, kernel_w]`.
 pub(crate) struct Dense<'a> {
@@ -95,6 +97,14 @@ pub(crate) fn permuted(tensor: &Tensor, shape: &[usize], index: impl Fn(usize) -
         out.copy_from_slice(&tensor.bytes()[index(i) * size..][..size]);
     }
     Tensor::from_bytes(tensor.dtype(), shape, &bytes)
+}
+
+/// A matrix `[rows, columns]` as `[columns, rows]`, whatever the type of its elements.
+pub(crate) fn transposed(matrix: &Tensor, [rows, columns]: [usize; 2]) -> Tensor {
+    let mut bytes = AlignedBytes::zeroed(matrix.bytes().len());
+    let (size, to) = (matrix.dtype().size(), Layout::ChannelsLast);
+    layout::convert(&[1, rows, columns], size, to, matrix.bytes(), bytes.as_mut_slice());
+    Tensor::from_aligned(matrix.dtype(), &[columns, rows], bytes)
 }
 
 /// Types of a product: floats with floats, or `u8` codes with 8-bit weights and an `i32` bias.

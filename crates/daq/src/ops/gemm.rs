@@ -6,7 +6,7 @@
 
 use daq_kernels::ConvShape;
 
-use super::dense::{Dense, check_types, permuted};
+use super::dense::{Dense, check_types, permuted, transposed};
 use super::eval::{codes, quant, requantize};
 use super::moves::{sized, strides};
 use super::*;
@@ -138,7 +138,10 @@ impl Operator for Gemm {
         let s = self.size(a.shape, b.shape)?;
         let weights = compile.constant(1).filter(|_| !self.trans_a)?;
         let shape = ConvShape::gemm(s.m, s.k, s.n);
-        let mut weights = permuted(weights, &[s.n, s.k], |i| self.b_at(s, i % s.k, i / s.k));
+        let mut weights = match self.trans_b {
+            true => weights.reshaped(&[s.n, s.k]),
+            false => transposed(weights, [s.k, s.n]),
+        };
         let scaled = |t: &Tensor, factor: f32| {
             let data: Vec<f32> = t.data::<f32>().iter().map(|&v| factor * v).collect();
             Tensor::from_slice(t.shape(), &data)

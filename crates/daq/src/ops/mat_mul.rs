@@ -6,7 +6,7 @@
 
 use daq_kernels::{ConvShape, matmul_f32};
 
-use super::dense::{Dense, check_types, permuted};
+use super::dense::{Dense, check_types, transposed};
 use super::eval::{codes, quant, requantize};
 use super::moves::{rows_per_task, sized};
 use super::pixels::compiled;
@@ -143,7 +143,7 @@ impl Operator for MatMul {
         let Products { m, k, n, pairs, .. } = Products::new(a.shape, b.shape)?;
         if let (Some(weights), 2) = (compile.constant(1), b.shape.len()) {
             let shape = ConvShape::gemm(pairs.len() * m, k, n);
-            let weights = &permuted(weights, &[n, k], |i| i % k * n + i / k);
+            let weights = &transposed(weights, [k, n]);
             let quant = (a.quant, b.quant, compile.outputs.first()?.quant);
             let (multipliers, zero_points) = match quant {
                 (Some(x), Some(w), Some(y)) if a.is_quantized() => {

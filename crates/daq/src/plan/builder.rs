@@ -87,8 +87,23 @@ impl<'a> Builder<'a> {
 
     pub(super) fn input(&mut self, id: ValueId) -> (Port, usize) {
         let port = self.port(id);
-        let stored = self.add(id, port.layout);
+        let layout = if self.wants_channels_last(id) { Layout::ChannelsLast } else { port.layout };
+        let stored = self.add(id, layout);
         (port, stored)
+    }
+
+    /// Whether every reader of a value wants its channels last, so that it is best written so.
+    fn wants_channels_last(&self, id: ValueId) -> bool {
+        let graph = self.graph;
+        let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&Some(id)));
+        let wants = |node: &Node| {
+            node.op.layout(&graph.input_specs(node)) == LayoutRule::ChannelsLast
+                && node.inputs[0] == Some(id)
+        };
+        self.rank(id) >= 3
+            && !graph.outputs.contains(&id)
+            && readers.clone().next().is_some()
+            && readers.all(wants)
     }
 
     pub(super) fn output(&mut self, id: ValueId) -> (Port, usize) {
@@ -119,6 +134,7 @@ impl<'a> Builder<'a> {
             dtype: value.dtype,
             shape,
             quant: value.quant.clone(),
+            layout,
             place,
         });
         self.forms.insert((id, layout, rank), self.stored.len() - 1);
