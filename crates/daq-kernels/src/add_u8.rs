@@ -34,6 +34,8 @@ type Entry = unsafe fn(&Constants, &[u8], &[u8], &mut [u8]);
 /// Every kernel, best first and scalar last.
 pub static KERNELS: &[Kernel<Entry>] = &[
     #[cfg(target_arch = "x86_64")]
+    Kernel { name: "qadd_64__avx512", isa: Isa::Avx512, entry: avx512 },
+    #[cfg(target_arch = "x86_64")]
     Kernel { name: "qadd_16__avx2", isa: Isa::Avx2, entry: avx2 },
     Kernel { name: "qadd__scalar", isa: Isa::Scalar, entry: scalar },
 ];
@@ -120,6 +122,39 @@ fn avx2(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
             );
             _mm_storeu_si128(output.as_mut_ptr().add(at).cast(), codes);
         }
+    }
+    scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn avx512(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+    use std::arch::x86_64::*;
+    let a_ratio = _mm512_set1_ps(constants.a_ratio);
+    let b_ratio = _mm512_set1_ps(constants.b_ratio);
+    let offset = _mm512_set1_ps(constants.offset);
+    let high = _mm512_set1_ps(255.0);
+    // SAFETY: the callers below keep `at + 16` within the slice.
+    let load = |from: &[u8], at: usize| unsafe {
+        let codes = _mm_loadu_si128(from.as_ptr().add(at).cast());
+        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes))
+    };
+    // Packings work within 128-bit quarters; this puts the elements back in order.
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let whole = output.len() / 64 * 64;
+    for at in (0..whole).step_by(64) {
+        let sixteen = |part: usize| {
+            let at = at + part * 16;
+            let sum = _mm512_fmadd_ps(load(b, at), b_ratio, offset);
+            let sum = _mm512_fmadd_ps(load(a, at), a_ratio, sum);
+            // Below 0 the packings saturate; NaN converts to the lowest integer and saturates too.
+            _mm512_cvtps_epi32(_mm512_min_ps(high, sum))
+        };
+        let low = _mm512_packs_epi32(sixteen(0), sixteen(1));
+        let codes = _mm512_packus_epi16(low, _mm512_packs_epi32(sixteen(2), sixteen(3)));
+        let codes = _mm512_permutexvar_epi32(order, codes);
+        // SAFETY: `at + 64` is within the three slices, whose equal lengths `run` checked.
+        unsafe { _mm512_storeu_si512(output.as_mut_ptr().add(at).cast(), codes) }
     }
     scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);
 }

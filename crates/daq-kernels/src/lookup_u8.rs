@@ -8,6 +8,8 @@ type Entry = unsafe fn(&[u8; 256], &[u8], &mut [u8]);
 /// Every kernel, best first and scalar last.
 pub static KERNELS: &[Kernel<Entry>] = &[
     #[cfg(target_arch = "x86_64")]
+    Kernel { name: "lookup_64__avx512vbmi", isa: Isa::Avx512Vbmi, entry: avx512vbmi },
+    #[cfg(target_arch = "x86_64")]
     Kernel { name: "lookup_64__avx2", isa: Isa::Avx2, entry: avx2 },
     Kernel { name: "lookup__scalar", isa: Isa::Scalar, entry: scalar },
 ];
@@ -103,6 +105,28 @@ fn avx2(table: &[u8; 256], input: &[u8], output: &mut [u8]) {
                 }
                 _mm256_storeu_si256(output.as_mut_ptr().add(at).cast(), found);
             }
+        }
+    }
+    scalar(table, &input[whole..], &mut output[whole..]);
+}
+
+/// `vpermi2b` looks the low 7 bits of a code up in half of the table; the top bit chooses the half.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+fn avx512vbmi(table: &[u8; 256], input: &[u8], output: &mut [u8]) {
+    use std::arch::x86_64::*;
+    // SAFETY: four vectors of 64 bytes are the table.
+    let quarter = |i: usize| unsafe { _mm512_loadu_si512(table.as_ptr().add(i * 64).cast()) };
+    let quarters = [quarter(0), quarter(1), quarter(2), quarter(3)];
+    let whole = output.len() / 64 * 64;
+    for at in (0..whole).step_by(64) {
+        // SAFETY: `at + 64` is within both slices, whose equal lengths the caller checked.
+        unsafe {
+            let codes = _mm512_loadu_si512(input.as_ptr().add(at).cast());
+            let low = _mm512_permutex2var_epi8(quarters[0], codes, quarters[1]);
+            let high = _mm512_permutex2var_epi8(quarters[2], codes, quarters[3]);
+            let found = _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high);
+            _mm512_storeu_si512(output.as_mut_ptr().add(at).cast(), found);
         }
     }
     scalar(table, &input[whole..], &mut output[whole..]);

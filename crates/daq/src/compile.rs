@@ -1,6 +1,6 @@
 //! What a plan tells an operator so that it can choose a kernel, and what it gets back.
 
-use daq_kernels::{Isa, Pool};
+use daq_kernels::{ConvU8, Isa, Pool};
 
 use crate::quant::QuantParams;
 use crate::tensor::{DType, Tensor, TensorView, TensorViewMut};
@@ -65,6 +65,12 @@ impl<'a> Compile<'a> {
 pub trait Kernel: Send + Sync {
     /// The kernel's name, with tile and instruction set where it has one.
     fn name(&self) -> String;
+
+    /// The product with constant weights that this is, where it is one on codes and nothing else:
+    /// plans append to it what follows.
+    fn product(&self) -> Option<&ConvU8> {
+        None
+    }
 
     /// Computes the outputs. Views are as the plan's [`Operand`]s said.
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], pool: &Pool);

@@ -2,6 +2,7 @@
 //! assigned. Plans are immutable and shared by sessions.
 
 mod builder;
+mod fuse;
 
 use daq_kernels::{Isa, Pool};
 

@@ -3,7 +3,7 @@
 //! All of them are a [`ConvShape`] over channels-last data; they differ in where the weights and
 //! the multipliers come from.
 
-use daq_kernels::{ConvF32, ConvF32Params, ConvShape, ConvU8, ConvU8Params, WeightsU8};
+use daq_kernels::{ConvF32, ConvF32Params, ConvShape, ConvU8, ConvU8Params, Pool, WeightsU8};
 
 use super::pixels::{compiled, over_pixels};
 use super::*;
@@ -40,12 +40,7 @@ impl Dense<'_> {
                 over_pixels(pool, y.data_mut(), s.out_c, s.out_w, run);
             });
         }
-        let kernel = self.u8(compile)?;
-        compiled(kernel.kernel_name(), move |inputs, y, pool| {
-            let x = inputs[0].expect("checked by infer").data::<u8>();
-            let run = |pixels, y: &mut [u8]| kernel.run(x, pixels, y);
-            over_pixels(pool, y.data_mut(), s.out_c, s.out_w, run);
-        })
+        Some(Box::new(Product(self.u8(compile)?)))
     }
 
     /// The float kernel.
@@ -86,6 +81,24 @@ impl Dense<'_> {
             output_zero_point: y.quant?.zero_point[0] as u8,
         };
         Some(ConvU8::new(&params, compile.isa))
+    }
+}
+
+/// A product on codes, compiled.
+struct Product(ConvU8);
+
+impl Kernel for Product {
+    fn name(&self) -> String {
+        self.0.kernel_name().into()
+    }
+
+    fn product(&self) -> Option<&ConvU8> {
+        Some(&self.0)
+    }
+
+    fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], pool: &Pool) {
+        let (s, x) = (self.0.shape(), inputs[0].expect("checked by infer").data::<u8>());
+        over_pixels(pool, outputs[0].bytes, s.out_c, s.out_w, |pixels, y| self.0.run(x, pixels, y));
     }
 }
 

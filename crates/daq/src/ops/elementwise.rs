@@ -84,7 +84,7 @@ pub(crate) fn table<'a>(op: &Op, compile: &Compile<'a>) -> Option<Box<dyn Kernel
 }
 
 /// Whether an operator combines two operands element by element.
-fn is_pointwise(op: &Op) -> bool {
+pub(crate) fn is_pointwise(op: &Op) -> bool {
     use Op::{Add, Div, Max, Min, Mul, PRelu, Pow, Sub};
     matches!(op, Add(_) | Sub(_) | Mul(_) | Div(_) | Pow(_) | Min(_) | Max(_) | PRelu(_))
 }
@@ -103,10 +103,13 @@ impl Kernel for Table {
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], pool: &Pool) {
         let x = inputs[self.position].expect("the plan gives it").bytes;
-        pool.for_each_chunk(outputs[0].bytes, CHUNK, |i, y| {
-            lookup_u8(&self.table, &x[i * CHUNK..][..y.len()], y);
-        });
+        lookup(&self.table, x, outputs[0].bytes, pool);
     }
+}
+
+/// Replaces every code by its entry in `table`.
+pub(crate) fn lookup(table: &[u8; 256], x: &[u8], y: &mut [u8], pool: &Pool) {
+    pool.for_each_chunk(y, CHUNK, |i, y| lookup_u8(table, &x[i * CHUNK..][..y.len()], y));
 }
 
 /// An operand of a broadcast over an output of blocks.

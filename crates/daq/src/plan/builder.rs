@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use daq_kernels::{Isa, Pool};
 
+use super::fuse::{Fused, Lookup, Tail, Tailed, table_of, tail_of};
 use super::{Place, Port, Step, Stored, fused_clamp};
 use crate::compile::{Compile, Kernel, Operand};
 use crate::error::Result;
@@ -55,6 +56,10 @@ pub(super) struct Builder<'a> {
     forms: HashMap<(ValueId, Layout, usize), usize>,
     /// The layout that each value was computed in.
     layouts: Vec<Layout>,
+    /// The nodes that read each value.
+    consumers: Vec<Vec<usize>>,
+    /// Whether a step computes the node, or it is a view.
+    done: Vec<bool>,
 }
 
 impl<'a> Builder<'a> {
@@ -67,6 +72,8 @@ impl<'a> Builder<'a> {
             regions: 0,
             forms: HashMap::new(),
             layouts: vec![Layout::Plain; graph.values.len()],
+            consumers: graph.consumers(),
+            done: vec![false; graph.nodes.len()],
         }
     }
 
@@ -188,26 +195,46 @@ impl<'a> Builder<'a> {
 
     pub(super) fn nodes(&mut self) -> Result<()> {
         let graph = self.graph;
-        let consumers = graph.consumers();
-        let mut done = vec![false; graph.nodes.len()];
         for i in 0..graph.nodes.len() {
-            if done[i] {
-                continue;
-            }
             let node = &graph.nodes[i];
-            if self.view(node) {
+            if self.done[i] || self.view(node) || self.lookup(node) {
                 continue;
             }
             // An activation that only this node feeds runs in its store.
-            if let Some((j, clamp)) = fused_clamp(graph, &consumers, node)
+            if let Some((j, clamp)) = fused_clamp(graph, &self.consumers, node)
                 && self.node(node, &graph.nodes[j].outputs, Some(clamp))?
             {
-                done[j] = true;
+                self.done[j] = true;
                 continue;
             }
             self.node(node, &node.outputs, None)?;
         }
         Ok(())
+    }
+
+    /// Several nodes that compute a function of one code become a lookup.
+    fn lookup(&mut self, node: &Node) -> bool {
+        let graph = self.graph;
+        let Some(&Some(x)) = node.inputs.first() else { return false };
+        let Some(Fused { tail: Tail::Table(table), nodes, output, .. }) =
+            table_of(graph, &self.consumers, x).filter(|fused| fused.nodes.len() > 1)
+        else {
+            return false;
+        };
+        let layout = self.layouts[x];
+        let inputs = vec![Some(self.form(x, layout, self.rank(x)))];
+        let outputs = vec![self.add(output, layout)];
+        let (node, op) = (graph.node_name(node).to_string(), node.op.name());
+        self.steps.push(Step {
+            node,
+            op,
+            macs: 0,
+            kernel: Box::new(Lookup(table)),
+            inputs,
+            outputs,
+        });
+        nodes.into_iter().for_each(|i| self.done[i] = true);
+        true
     }
 
     /// A node that changes nothing but the shape becomes a view of its input.
@@ -254,7 +281,7 @@ impl<'a> Builder<'a> {
         };
         let padded = rule == LayoutRule::Any && layout == Layout::ChannelsLast;
         let op = if padded { node.op.to_channels_last(rank) } else { node.op.clone() };
-        let inputs: Vec<_> = node
+        let mut inputs: Vec<_> = node
             .inputs
             .iter()
             .enumerate()
@@ -280,12 +307,24 @@ impl<'a> Builder<'a> {
             .collect();
         let compile =
             Compile { isa: self.isa, inputs: &operands, outputs: &output_operands, clamp };
-        let kernel = match (op.compile(&compile), clamp) {
+        let mut kernel = match (op.compile(&compile), clamp) {
             (Some(kernel), _) => kernel,
             (None, Some(_)) => return Ok(false),
             (None, None) => Box::new(Reference(op)),
         };
         let macs = node.op.macs(&specs, &output_specs);
+        let mut outputs = outputs.to_vec();
+        if let (Some(_), &[y]) = (kernel.product(), outputs.as_slice()) {
+            let is_computed = |id| self.forms.keys().any(|&(known, ..)| known == id);
+            if let Some(fused) = tail_of(graph, &self.consumers, y, self.isa, is_computed) {
+                fused.nodes.iter().for_each(|&i| self.done[i] = true);
+                if let Some(other) = fused.residual {
+                    inputs.push(Some(self.form(other, layout, self.rank(other))));
+                }
+                kernel = Box::new(Tailed { product: kernel, tail: fused.tail });
+                outputs = vec![fused.output];
+            }
+        }
         let outputs = outputs.iter().map(|&id| self.add(id, layout)).collect();
         let (node, op) = (graph.node_name(node).to_string(), node.op.name());
         self.steps.push(Step { node, op, macs, kernel, inputs, outputs });
