@@ -1,23 +1,22 @@
 //! The dense vector convolution: which bytes of the input each tile multiplies, and in what order.
 //!
-//! Inputs are read in place through a pointer table. Where a pixel has few channels they are
-//! gathered instead: such taps are so short that copying them side by side costs less than the
-//! padding of each to a quad.
+//! Inputs are read in place through a pointer table. Where a pixel has few channels, a row of the
+//! window, which lies in memory as one piece, is taken for a single tap: padding each of its taps to
+//! a quad would cost more.
 
 use std::fmt::Debug;
 use std::ops::Range;
 
 use crate::conv_u8::{ConvU8Params, PackedConv};
-use crate::conv_u8_taps::{SCRATCH, Scratch, Taps};
-use crate::window::Window;
+use crate::conv_u8_taps::{SCRATCH, Taps};
 
 /// Bytes of input that one block of pixels may touch, so that they stay in the second-level cache
 /// while the panels pass over them.
 const BLOCK_BYTES: usize = 96 * 1024;
 /// Fewest and most pixels of a block.
 const BLOCK_PIXELS: (usize, usize) = (16, 256);
-/// Inputs of at most so many channels, in one group, are gathered.
-const GATHER_CHANNELS: usize = 12;
+/// With at most so many input channels, in one group, a row of the window is one tap.
+const JOINED_CHANNELS: usize = 12;
 
 /// Weights of some neighbouring output channels, packed for one instruction set.
 pub(crate) trait Panel: Send + Sync + Debug + Sized {
@@ -68,7 +67,6 @@ pub(crate) struct Part<'a> {
 #[derive(Debug)]
 pub(crate) struct DenseConv<P> {
     taps: Taps,
-    gather: bool,
     /// Those of one group after another.
     panels: Vec<P>,
     output_zero_point: u8,
@@ -80,9 +78,14 @@ impl<P: Panel> DenseConv<P> {
     pub(crate) fn new(params: &ConvU8Params) -> Self {
         let shape = &params.shape;
         let (group_in, group_out) = (shape.group_in(), shape.group_out());
-        let gather = shape.taps() > 1 && shape.groups == 1 && group_in <= GATHER_CHANNELS;
-        let (taps, tap_len) =
-            if gather { (1, shape.taps() * group_in) } else { (shape.taps(), group_in) };
+        let joined = shape.kernel_w > 1
+            && shape.dilation_w == 1
+            && shape.groups == 1
+            && group_in <= JOINED_CHANNELS;
+        let (taps, tap_len) = match joined {
+            true => (shape.kernel_h, shape.kernel_w * group_in),
+            false => (shape.taps(), group_in),
+        };
         let bias = params.folded_bias();
         let mut rows = Vec::new();
         let mut panels = Vec::new();
@@ -108,57 +111,17 @@ impl<P: Panel> DenseConv<P> {
                 first += columns;
             }
         }
-        let extent = match gather {
-            true => tap_len.next_multiple_of(4),
-            false => (shape.groups - 1) * group_in + group_in.next_multiple_of(4),
-        };
+        let extent = (shape.groups - 1) * group_in + tap_len.next_multiple_of(4);
         let (fewest, most) = BLOCK_PIXELS;
         DenseConv {
-            taps: Taps::new(shape, extent, params.input_zero_point),
-            gather,
+            taps: match joined {
+                true => Taps::joined(shape, extent, params.input_zero_point),
+                false => Taps::new(shape, extent, params.input_zero_point),
+            },
             panels,
             output_zero_point: params.output_zero_point,
             block: (BLOCK_BYTES / extent.max(1)).clamp(fewest, most),
         }
-    }
-
-    /// Copies the taps of `pixels` side by side, and points at the copies.
-    fn gather(&self, input: &[u8], pixels: Range<usize>, scratch: &mut Scratch) {
-        let Taps { shape, extent, padding, offsets } = &self.taps;
-        let (run, step) = (shape.kernel_w * shape.in_c, shape.stride_w * shape.in_c);
-        // Short runs are copied as 16 bytes; the last one's excess stays within its own row.
-        let stride = ((shape.kernel_h - 1) * run + run.max(16)).max(*extent);
-        if scratch.rows.len() < self.block * stride {
-            scratch.rows.resize(self.block * stride, 0);
-        }
-        let mut window = Window::new(shape, pixels.start);
-        let mut i = 0;
-        while i < pixels.len() {
-            let rows = &mut scratch.rows[i * stride..];
-            let copied = match window.inside(shape, 1) {
-                Some(first) if shape.dilation_w == 1 => {
-                    let windows = window.run_inside(shape, pixels.len() - i);
-                    for y in 0..shape.kernel_h {
-                        let from = (&input[first + offsets[y * shape.kernel_w]..], step);
-                        copy_runs(from, (&mut rows[y * run..], stride), windows, run);
-                    }
-                    windows
-                }
-                _ => {
-                    window.for_each_tap(shape, |tap, from| {
-                        let from = from.map_or(&padding[..], |from| &input[from..]);
-                        let to = &mut rows[tap * shape.in_c..][..shape.in_c];
-                        to.copy_from_slice(&from[..shape.in_c]);
-                    });
-                    1
-                }
-            };
-            window.advance(shape, copied);
-            i += copied;
-        }
-        let rows = scratch.rows.as_ptr();
-        scratch.pointers.clear();
-        scratch.pointers.extend((0..pixels.len()).map(|i| rows.wrapping_add(i * stride)));
     }
 }
 
@@ -170,15 +133,12 @@ impl<P: Panel> PackedConv for DenseConv<P> {
             let blocks = output.chunks_mut(self.block * channels);
             for (first, output) in pixels.clone().step_by(self.block).zip(blocks) {
                 let block = first..pixels.end.min(first + self.block);
-                match self.gather {
-                    true => self.gather(input, block.clone(), scratch),
-                    false => self.taps.point(input, block.clone(), scratch),
-                }
+                self.taps.point(input, block.clone(), scratch);
                 let (pointers, zero_point) = (scratch.pointers.as_ptr(), self.output_zero_point);
                 for panel in &self.panels {
                     // SAFETY: `ConvU8::with_kernel` made sure of the instruction set. `point`
-                    // leads to `extent` bytes, `gather` to `extent` bytes of `rows`. `output` is
-                    // this block's, of `block.len() * out_c` bytes.
+                    // leads to `extent` bytes. `output` is this block's, of `block.len() * out_c`
+                    // bytes.
                     unsafe {
                         let output = output.as_mut_ptr();
                         panel.multiply(pointers, block.len(), zero_point, output, channels);
@@ -186,29 +146,5 @@ impl<P: Panel> PackedConv for DenseConv<P> {
                 }
             }
         });
-    }
-}
-
-/// Copies `count` runs of `run` bytes: each begins a window's step after the one before, and goes a
-/// stride further. What follows a run in `to`, up to 16 bytes, may be overwritten.
-fn copy_runs(
-    (from, step): (&[u8], usize),
-    (to, stride): (&mut [u8], usize),
-    count: usize,
-    run: usize,
-) {
-    let short = run <= 16 && from.len() >= (count - 1) * step + 16;
-    for i in 0..count {
-        let (from, to) = (&from[i * step..], &mut to[i * stride..]);
-        if short {
-            // A fixed length compiles to one load and one store.
-            to[..16].copy_from_slice(&from[..16]);
-        } else if (16..=32).contains(&run) {
-            // Two, which may overlap.
-            to[..16].copy_from_slice(&from[..16]);
-            to[run - 16..run].copy_from_slice(&from[run - 16..run]);
-        } else {
-            to[..run].copy_from_slice(&from[..run]);
-        }
     }
 }

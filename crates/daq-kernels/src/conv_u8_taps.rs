@@ -15,8 +15,8 @@ use crate::window::{Window, tap_offsets};
 pub(crate) struct Scratch {
     /// `[tap, pixel]`.
     pub(crate) pointers: Vec<*const u8>,
-    /// Gathered rows.
-    pub(crate) rows: Vec<u8>,
+    /// Rows of windows that reach into the padding.
+    rows: Vec<u8>,
     /// The input's last bytes, and zeros.
     tail: Vec<u8>,
 }
@@ -35,7 +35,9 @@ pub(crate) struct Taps {
     /// `extent` times the input's zero point.
     pub(crate) padding: Vec<u8>,
     /// Where each tap begins, from the first one, inside the picture.
-    pub(crate) offsets: Vec<usize>,
+    offsets: Vec<usize>,
+    /// Taps of the window that are taken for one.
+    joined: usize,
 }
 
 impl Taps {
@@ -52,7 +54,15 @@ impl Taps {
             extent,
             padding: vec![input_zero_point; extent],
             offsets: tap_offsets(&shape),
+            joined: 1,
         }
+    }
+
+    /// As [`Taps::new`], with each row of the window for one tap; there is no horizontal dilation.
+    pub(crate) fn joined(shape: &ConvShape, extent: usize, input_zero_point: u8) -> Self {
+        let each = Taps::new(shape, extent, input_zero_point);
+        let offsets = each.offsets.iter().copied().step_by(shape.kernel_w).collect();
+        Taps { offsets, joined: shape.kernel_w, ..each }
     }
 
     /// From this offset on, reading `extent` bytes would pass the end of the input.
@@ -83,7 +93,11 @@ impl Taps {
             false => tail_ptr.wrapping_add(offset - tail_from),
         };
         let padding = self.padding.as_ptr();
-        scratch.pointers.resize(row * self.offsets.len(), padding);
+        let taps = self.offsets.len();
+        scratch.pointers.resize(row * taps, padding);
+        if self.joined > 1 && scratch.rows.len() < row * taps * self.extent {
+            scratch.rows.resize(row * taps * self.extent, 0);
+        }
         let step = shape.stride_w * shape.in_c;
         let last_tap = self.offsets.last().copied().unwrap_or(0);
         let mut window = Window::new(shape, pixels.start);
@@ -105,6 +119,21 @@ impl Taps {
                 }
                 window.advance(shape, run);
                 i += run;
+            } else if self.joined > 1 {
+                window.for_each_row(shape, |tap, before, inside, offset| {
+                    let pointer = &mut scratch.pointers[tap * row + i];
+                    if inside == 0 || inside == shape.kernel_w {
+                        *pointer = if inside == 0 { padding } else { locate(offset) };
+                        return;
+                    }
+                    let to = &mut scratch.rows[(i * taps + tap) * self.extent..][..self.extent];
+                    to.copy_from_slice(&self.padding);
+                    let from = &input[offset..][..inside * shape.in_c];
+                    to[before * shape.in_c..][..from.len()].copy_from_slice(from);
+                    *pointer = to.as_ptr();
+                });
+                window.advance(shape, 1);
+                i += 1;
             } else {
                 window.for_each_tap(shape, |tap, offset| {
                     scratch.pointers[tap * row + i] = offset.map_or(padding, locate);

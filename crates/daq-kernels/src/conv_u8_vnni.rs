@@ -9,6 +9,7 @@
 use std::arch::x86_64::*;
 
 use crate::conv_u8_dense::{Panel, Part};
+use crate::requantize::SMALL;
 use crate::requantize::avx512::Requantizer;
 
 /// One vector of weights: four for each of 16 output channels.
@@ -35,6 +36,8 @@ pub(crate) struct VnniPanel {
     extra: Vec<(Vec<u32>, Vec<Line>)>,
     bias: Vec<Slots<i32>>,
     multipliers: Vec<Slots<f32>>,
+    /// Whether every multiplier is below [`SMALL`].
+    small: bool,
 }
 
 /// The column that slot `slot` of vector `vector` holds: the order in which [`Requantizer`] turns
@@ -67,6 +70,7 @@ impl Panel for VnniPanel {
             extra: vec![Default::default(); part.taps],
             bias: vec![Slots([0; 16]); vectors],
             multipliers: vec![Slots([0.0; 16]); vectors],
+            small: part.multipliers.iter().all(|&multiplier| multiplier < SMALL),
         };
         // Where the weights of each slot that exists begin.
         let mut starts = Vec::with_capacity(part.columns);
@@ -165,6 +169,9 @@ impl VnniPanel {
     }
 }
 
+/// Vectors of weights that are fetched ahead: panels are larger than the first-level cache.
+const PREFETCH: usize = 32;
+
 /// Computes `R` (1 to 8) pixels times a panel of `N` (1 to 4) vectors and stores them as codes.
 ///
 /// # Safety
@@ -193,6 +200,9 @@ unsafe fn tile<const R: usize, const N: usize>(
                 std::array::from_fn(|r| (*pointers.add(tap * row + r)).add(panel.offset));
             for quad in 0..panel.quads {
                 let b: [__m512i; N] = std::array::from_fn(|v| _mm512_load_si512(codes.add(v)));
+                for v in 0..N {
+                    _mm_prefetch::<_MM_HINT_T0>(codes.wrapping_add(PREFETCH + v).cast());
+                }
                 codes = codes.add(N);
                 for r in 0..R {
                     let a = broadcast(rows[r].add(quad * 4));
@@ -212,11 +222,34 @@ unsafe fn tile<const R: usize, const N: usize>(
                 }
             }
         }
-        let requantizer = Requantizer::new(output_zero_point);
+        match panel.small {
+            true => store::<R, N, true>(acc, panel, output_zero_point, output, stride),
+            false => store::<R, N, false>(acc, panel, output_zero_point, output, stride),
+        }
+    }
+}
+
+/// Requantizes and stores the sums of a tile.
+///
+/// # Safety
+///
+/// As for [`tile`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+unsafe fn store<const R: usize, const N: usize, const SMALL: bool>(
+    acc: [[__m512i; N]; R],
+    panel: &VnniPanel,
+    output_zero_point: u8,
+    output: *mut u8,
+    stride: usize,
+) {
+    let requantizer = Requantizer::<SMALL>::new(output_zero_point);
+    // SAFETY: by the caller.
+    unsafe {
         let m: [__m512; N] =
             std::array::from_fn(|v| _mm512_load_ps(panel.multipliers.as_ptr().add(v).cast()));
-        for r in 0..R {
-            let (acc, to) = (acc[r], output.add(r * stride));
+        for (r, acc) in acc.into_iter().enumerate() {
+            let to = output.add(r * stride);
             if N == 4 {
                 let codes = requantizer.four(
                     [acc[0], acc[1 % N], acc[2 % N], acc[3 % N]],

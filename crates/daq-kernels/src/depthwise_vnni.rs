@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use crate::conv_u8::{ConvU8Params, PackedConv};
 use crate::conv_u8_taps::{SCRATCH, Taps};
+use crate::requantize::SMALL;
 use crate::requantize::avx512::Requantizer;
 
 /// Neighbouring pixels that share interleaved columns.
@@ -49,6 +50,8 @@ struct Chunk {
     weights: Vec<Lines<[i8; 4]>>,
     bias: Lines<i32>,
     multipliers: Lines<f32>,
+    /// Whether every multiplier is below [`SMALL`].
+    small: bool,
 }
 
 /// Four vectors of 16 slots.
@@ -102,6 +105,7 @@ impl Chunk {
             weights: vec![Lines([[[0; 4]; 16]; 4]); fours.len()],
             bias: Lines([[0; 16]; 4]),
             multipliers: Lines([[0.0; 16]; 4]),
+            small: params.multipliers[first..][..channels].iter().all(|&m| m < SMALL),
         };
         let mut weights = vec![0; params.shape.taps()];
         for (vector, slot) in (0..4).flat_map(|vector| (0..16).map(move |slot| (vector, slot))) {
@@ -232,7 +236,7 @@ unsafe fn load<const W: usize>(at: impl Fn(usize) -> *const u8) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 unsafe fn store<const W: usize>(
-    requantizer: Requantizer,
+    output_zero_point: u8,
     acc: [__m512i; 4],
     chunk: &Chunk,
     to: impl Fn(usize) -> Option<*mut u8>,
@@ -241,7 +245,10 @@ unsafe fn store<const W: usize>(
     unsafe {
         let multipliers: *const f32 = (&raw const chunk.multipliers).cast();
         let m: [__m512; 4] = std::array::from_fn(|v| _mm512_load_ps(multipliers.add(v * 16)));
-        let codes = requantizer.four(acc, m);
+        let codes = match chunk.small {
+            true => Requantizer::<true>::new(output_zero_point).four(acc, m),
+            false => Requantizer::<false>::new(output_zero_point).four(acc, m),
+        };
         let mask = u64::MAX >> (64 - chunk.channels);
         match W {
             64 => match (to(0), chunk.channels) {
@@ -332,7 +339,6 @@ unsafe fn square_row<const W: usize, const K: usize, const S: usize>(
     output_zero_point: u8,
     output: &mut [u8],
 ) {
-    let requantizer = Requantizer::new(output_zero_point);
     let stride = shape.out_c;
     let pixels = output.len() / stride;
     let base = output.as_mut_ptr();
@@ -369,7 +375,7 @@ unsafe fn square_row<const W: usize, const K: usize, const S: usize>(
                 (pixel < pixels).then_some(at)
             };
             // SAFETY: the pixel is one of `output`, which holds all channels of each.
-            unsafe { store::<W>(requantizer, acc, chunk, to) };
+            unsafe { store::<W>(output_zero_point, acc, chunk, to) };
         }
     }
 }
@@ -387,7 +393,6 @@ unsafe fn any_row<const W: usize>(
     output_zero_point: u8,
     output: &mut [u8],
 ) {
-    let requantizer = Requantizer::new(output_zero_point);
     let stride = shape.out_c;
     let pixels = output.len() / stride;
     let base = output.as_mut_ptr();
@@ -414,6 +419,6 @@ unsafe fn any_row<const W: usize>(
             (pixel + lane < pixels).then(|| base.wrapping_add(at))
         };
         // SAFETY: the pixel is one of `output`, which holds all channels of each.
-        unsafe { store::<W>(requantizer, acc, chunk, to) };
+        unsafe { store::<W>(output_zero_point, acc, chunk, to) };
     }
 }

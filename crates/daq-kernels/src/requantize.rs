@@ -26,6 +26,10 @@ pub(crate) fn round_small(x: f32) -> f32 {
     (x + WHOLE) - WHOLE
 }
 
+/// Multipliers below this keep every 32-bit accumulator within 32 bits.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const SMALL: f32 = 0.99;
+
 /// The same rule, eight accumulators at a time.
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2 {
@@ -125,13 +129,16 @@ pub(crate) mod avx512 {
     use std::arch::x86_64::*;
 
     /// What the vector form needs of the zero point, made once per call of a kernel.
+    ///
+    /// With `SMALL` every multiplier is below [`SMALL`](super::SMALL): products fit 32 bits, and the
+    /// packings, which saturate, are clamp enough.
     #[derive(Clone, Copy)]
-    pub(crate) struct Requantizer {
+    pub(crate) struct Requantizer<const SMALL: bool> {
         high: __m512,
         zero_point: __m512i,
     }
 
-    impl Requantizer {
+    impl<const SMALL: bool> Requantizer<SMALL> {
         #[target_feature(enable = "avx512f,avx512bw")]
         #[inline]
         pub(crate) fn new(zero_point: u8) -> Self {
@@ -147,7 +154,10 @@ pub(crate) mod avx512 {
         #[inline]
         fn scale(self, acc: __m512i, multiplier: __m512) -> __m512i {
             let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier);
-            _mm512_cvtps_epi32(_mm512_min_ps(self.high, scaled))
+            match SMALL {
+                true => _mm512_cvtps_epi32(scaled),
+                false => _mm512_cvtps_epi32(_mm512_min_ps(self.high, scaled)),
+            }
         }
 
         /// Two vectors as words, moved by the zero point: within each 128 bits four of the first
@@ -232,8 +242,20 @@ mod tests {
         accs.extend(-700..700);
         accs.extend((0..31).flat_map(|bit| [-1, 0, 1].map(|by| (1i32 << bit) + by)));
         accs.extend((0..31).flat_map(|bit| [-1, 0, 1].map(|by| -(1i32 << bit) + by)));
-        let multipliers =
-            [0.5, 0.25, 1.0, 1.5, 0.1, 1.0 / 3.0, 1e-30, 1e30, f32::MAX, 1.0e-9, f32::INFINITY];
+        let multipliers = [
+            0.5,
+            0.25,
+            0.98999995,
+            1.0,
+            1.5,
+            0.1,
+            1.0 / 3.0,
+            1e-30,
+            1e30,
+            f32::MAX,
+            1.0e-9,
+            f32::INFINITY,
+        ];
         for zero_point in [0, 1, 127, 128, 254, 255] {
             for multiplier in multipliers {
                 for chunk in accs.chunks(64) {
@@ -251,9 +273,13 @@ mod tests {
         use std::arch::x86_64::*;
 
         #[target_feature(enable = "avx512f,avx512bw")]
-        fn vector(acc: &[i32; 64], multiplier: f32, zero_point: u8) -> [[u8; 64]; 3] {
+        fn vector<const SMALL: bool>(
+            acc: &[i32; 64],
+            multiplier: f32,
+            zero_point: u8,
+        ) -> [[u8; 64]; 3] {
             let mut out = [[0; 64]; 3];
-            let requantizer = super::avx512::Requantizer::new(zero_point);
+            let requantizer = super::avx512::Requantizer::<SMALL>::new(zero_point);
             let m = _mm512_set1_ps(multiplier);
             // SAFETY: every access is of 16 to 64 bytes inside the arrays.
             unsafe {
@@ -278,7 +304,12 @@ mod tests {
         }
         each_edge(|acc, multiplier, zero_point| {
             // SAFETY: AVX-512 was checked above.
-            let got = unsafe { vector(acc, multiplier, zero_point) };
+            let got = unsafe {
+                match multiplier < super::SMALL {
+                    true => vector::<true>(acc, multiplier, zero_point),
+                    false => vector::<false>(acc, multiplier, zero_point),
+                }
+            };
             for v in 0..4 {
                 for slot in 0..16 {
                     let want = requantize(acc[v * 16 + slot], multiplier, zero_point);

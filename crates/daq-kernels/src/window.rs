@@ -78,4 +78,25 @@ impl Window {
             }
         }
     }
+
+    /// Calls `put` for each row of the window, which is not dilated horizontally, with how many of
+    /// its taps lie before the picture, how many inside, and where the first of these begins.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn for_each_row(
+        &self,
+        shape: &ConvShape,
+        mut put: impl FnMut(usize, usize, usize, usize),
+    ) {
+        let top = (self.y * shape.stride_h).wrapping_sub(shape.pad_top);
+        let left = self.x * shape.stride_w;
+        let before = shape.pad_left.saturating_sub(left).min(shape.kernel_w);
+        let end = (shape.in_w + shape.pad_left).saturating_sub(left).clamp(before, shape.kernel_w);
+        for kernel_y in 0..shape.kernel_h {
+            let y = top.wrapping_add(kernel_y * shape.dilation_h);
+            let inside = if y < shape.in_h { end - before } else { 0 };
+            let row = (self.image * shape.in_h).wrapping_add(y).wrapping_mul(shape.in_w);
+            let first = row.wrapping_add(left + before).wrapping_sub(shape.pad_left);
+            put(kernel_y, before, inside, first.wrapping_mul(shape.in_c));
+        }
+    }
 }

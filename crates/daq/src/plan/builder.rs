@@ -229,7 +229,7 @@ impl<'a> Builder<'a> {
             node,
             op,
             macs: 0,
-            kernel: Box::new(Lookup(table)),
+            kernel: Box::new(Lookup(*table)),
             inputs,
             outputs,
         });

@@ -20,7 +20,7 @@ const BLOCK_BYTES: usize = 96 * 1024;
 /// What is done to every code of a product.
 pub(super) enum Tail {
     /// A function of the code.
-    Table([u8; 256]),
+    Table(Box<[u8; 256]>),
     /// Added to the code at the same place of another value, the last input of the step.
     Add { kernel: AddU8, product_first: bool },
 }
@@ -67,7 +67,7 @@ pub(super) fn table_of(graph: &Graph, consumers: &[Vec<usize>], value: ValueId) 
         output = next;
         table = table.map(|code| of_code[usize::from(code)]);
     }
-    let tail = Tail::Table(table);
+    let tail = Tail::Table(Box::new(table));
     (!nodes.is_empty()).then_some(Fused { tail, nodes, output, residual: None })
 }
 
