@@ -9,6 +9,7 @@
 //! up to 33,025 products per output (65,793 with i8 weights) with nothing in the bias; what happens
 //! on the way never matters.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
@@ -22,7 +23,7 @@ use crate::conv_u8_vnni::VnniPanel;
 use crate::depthwise_u8::DepthwiseConv;
 #[cfg(target_arch = "x86_64")]
 use crate::depthwise_vnni::DepthwiseVnni;
-use crate::{ConvShape, Isa};
+use crate::{ConvShape, Isa, Pool};
 
 /// Weights in ONNX order, `[out_c, in_c / groups, kernel_h, kernel_w]`.
 #[derive(Clone, Copy, Debug)]
@@ -161,9 +162,36 @@ impl ConvU8Params<'_> {
 
 /// Weights rearranged for one kernel, and the kernel itself.
 pub(crate) trait PackedConv: Send + Sync + std::fmt::Debug {
-    /// As [`ConvU8::run`], which has checked the lengths.
-    fn run(&self, input: &[u8], pixels: Range<usize>, output: &mut [u8]);
+    /// Computes a part of the output, which is not empty: pixel `p`, channel `c` is stored at
+    /// `output + (p - pixels.start) * stride + (c - channels.start)`.
+    ///
+    /// # Safety
+    ///
+    /// `input` is as long as the shape says; the part lies within the shape, its channels being all
+    /// or beginning at a multiple of [`channel_step`](Self::channel_step) and ending at another one
+    /// or at the last channel; every place of the output can be written.
+    unsafe fn run(&self, input: &[u8], part: Part, output: *mut u8, stride: usize);
+
+    /// Where the channels can be cut into parts; `None` if they cannot.
+    fn channel_step(&self) -> Option<usize> {
+        None
+    }
 }
+
+/// Some pixels and channels of an output.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) pixels: Range<usize>,
+    pub(crate) channels: Range<usize>,
+}
+
+/// What [`ConvU8::run_on`] does to the codes of the product before it stores them:
+/// `tail(at, codes, output)` gets some neighbouring codes, where in the whole output they belong,
+/// and where to write as many codes.
+pub type Tail<'a> = &'a (dyn Fn(usize, &[u8], &mut [u8]) + Sync);
+
+/// Bytes of a product that are computed before its tail passes over them.
+const TAIL_BYTES: usize = 96 * 1024;
 
 /// One kernel of the family.
 #[derive(Debug)]
@@ -306,8 +334,139 @@ impl ConvU8 {
             pixels.len() * self.shape.out_c,
             "the output contradicts the pixels"
         );
-        if !output.is_empty() {
-            self.packed.run(input, pixels, output);
+        if output.is_empty() {
+            return;
+        }
+        let (channels, stride) = (0..self.shape.out_c, self.shape.out_c);
+        // SAFETY: the lengths of input and output and the pixels were checked above.
+        unsafe { self.packed.run(input, Part { pixels, channels }, output.as_mut_ptr(), stride) }
+    }
+
+    /// Computes the whole output on the threads of a pool, and hands its codes to `tail`, where there
+    /// is one, a block at a time while they are in the cache.
+    ///
+    /// `input` is all of `[batch, in_h, in_w, in_c]`, `output` all of `[batch, out_h, out_w, out_c]`.
+    ///
+    /// # Panics
+    ///
+    /// If a length contradicts the shape.
+    pub fn run_on(&self, pool: &Pool, input: &[u8], output: &mut [u8], tail: Option<Tail>) {
+        let out_c = self.shape.out_c;
+        assert_eq!(input.len(), self.shape.input_len(), "the input contradicts the shape");
+        assert_eq!(output.len(), self.shape.pixels() * out_c, "the output contradicts the shape");
+        if output.is_empty() {
+            return;
+        }
+        let split = Split::new(&self.shape, self.packed.channel_step(), pool.threads());
+        pool.for_each_part(output, split.parts(), |i, output| {
+            let part = split.part(i);
+            let at = part.pixels.start * out_c + part.channels.start;
+            // SAFETY: the lengths were checked above. The parts of a split lie within the shape and
+            // do not overlap, so that each place of the output is written by one of them only.
+            unsafe {
+                match tail {
+                    None => self.packed.run(input, part, output.add(at), out_c),
+                    Some(tail) => self.run_with_tail(input, part, output, tail),
+                }
+            }
+        });
+    }
+
+    /// Computes a part, block by block, into memory of this thread, and the tail from there.
+    ///
+    /// # Safety
+    ///
+    /// As for [`PackedConv::run`]; `output` is the whole one.
+    unsafe fn run_with_tail(&self, input: &[u8], part: Part, output: *mut u8, tail: Tail) {
+        let (out_c, out_w) = (self.shape.out_c, self.shape.out_w);
+        let Part { pixels, channels } = part;
+        let width = channels.len();
+        let most = (TAIL_BYTES / width).max(32);
+        let block = if most < out_w { most } else { most / out_w * out_w };
+        BLOCK.with_borrow_mut(|codes| {
+            for first in pixels.clone().step_by(block) {
+                let pixels = first..pixels.end.min(first + block);
+                if codes.len() < pixels.len() * width {
+                    codes.resize(pixels.len() * width, 0);
+                }
+                let codes = &mut codes[..pixels.len() * width];
+                let part = Part { pixels: pixels.clone(), channels: channels.clone() };
+                // Whole pixels lie side by side in the output, parts of them do not.
+                let run = if width == out_c { codes.len() } else { width };
+                // SAFETY: by the caller; `codes` holds the block, and the runs are its pixels'.
+                unsafe {
+                    self.packed.run(input, part, codes.as_mut_ptr(), width);
+                    for (i, codes) in codes.chunks_exact(run).enumerate() {
+                        let at = (first + i) * out_c + channels.start;
+                        tail(at, codes, std::slice::from_raw_parts_mut(output.add(at), run));
+                    }
+                }
+            }
+        });
+    }
+}
+
+thread_local! {
+    /// A block of a product before its tail; reused from call to call.
+    static BLOCK: RefCell<Vec<u8>> = RefCell::default();
+}
+
+/// How an output is cut into parts for several threads.
+#[derive(Clone, Copy, Debug)]
+struct Split {
+    pixels: usize,
+    channels: usize,
+    /// Pixels and channels of one part; the last ones may be smaller.
+    pixels_of_part: usize,
+    channels_of_part: usize,
+}
+
+/// Parts for each thread, so that one that is held up leaves its share to the others.
+const PARTS_PER_THREAD: usize = 4;
+/// A multiple of the heights of all tiles.
+const TILES: usize = 24;
+
+impl Split {
+    fn new(shape: &ConvShape, channel_step: Option<usize>, threads: usize) -> Split {
+        let (pixels, channels) = (shape.pixels(), shape.out_c);
+        let whole = Split { pixels, channels, pixels_of_part: pixels, channels_of_part: channels };
+        if threads == 1 {
+            return whole;
+        }
+        let rows = |parts: usize| {
+            let least = pixels.div_ceil(parts);
+            let unit = if least >= shape.out_w { shape.out_w } else { TILES };
+            least.next_multiple_of(unit).min(pixels)
+        };
+        // Every part reads all of the weights of its channels and all of the inputs of its pixels:
+        // what is larger is cut.
+        let steps = channel_step.map_or(1, |step| channels.div_ceil(step));
+        match channel_step {
+            Some(step) if steps >= threads && shape.weight_len() > shape.input_len() => {
+                let steps_of_part = steps.div_ceil(threads * PARTS_PER_THREAD);
+                let parts = steps.div_ceil(steps_of_part);
+                let uneven = parts % threads != 0 && parts < threads * 3;
+                Split {
+                    pixels_of_part: if uneven { rows(threads) } else { pixels },
+                    channels_of_part: steps_of_part * step,
+                    ..whole
+                }
+            }
+            _ => Split { pixels_of_part: rows(threads * PARTS_PER_THREAD), ..whole },
+        }
+    }
+
+    fn parts(&self) -> usize {
+        self.pixels.div_ceil(self.pixels_of_part) * self.channels.div_ceil(self.channels_of_part)
+    }
+
+    /// Part `i`; those of the same channels follow one another.
+    fn part(&self, i: usize) -> Part {
+        let of_pixels = self.pixels.div_ceil(self.pixels_of_part);
+        let cut = |i: usize, len: usize, all: usize| i * len..all.min((i + 1) * len);
+        Part {
+            pixels: cut(i % of_pixels, self.pixels_of_part, self.pixels),
+            channels: cut(i / of_pixels, self.channels_of_part, self.channels),
         }
     }
 }

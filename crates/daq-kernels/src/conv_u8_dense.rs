@@ -7,7 +7,7 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
-use crate::conv_u8::{ConvU8Params, PackedConv};
+use crate::conv_u8::{ConvU8Params, PackedConv, Part as OutputPart};
 use crate::conv_u8_taps::{SCRATCH, Taps};
 
 /// Bytes of input that one block of pixels may touch, so that they stay in the second-level cache
@@ -20,8 +20,8 @@ const JOINED_CHANNELS: usize = 12;
 
 /// Weights of some neighbouring output channels, packed for one instruction set.
 pub(crate) trait Panel: Send + Sync + Debug + Sized {
-    /// The most output channels of one panel, for a group that has `left` more of them.
-    fn width(left: usize) -> usize;
+    /// The most output channels of one panel, for a group of so many.
+    fn width(group_out: usize) -> usize;
 
     /// Packs output channels of one group.
     fn pack(part: &Part) -> Self;
@@ -93,7 +93,7 @@ impl<P: Panel> DenseConv<P> {
             let mut first = group * group_out;
             let end = first + group_out;
             while first < end {
-                let columns = P::width(end - first).min(end - first);
+                let columns = P::width(group_out).min(end - first);
                 rows.resize(columns * taps * tap_len, 0);
                 for (out, row) in (first..).zip(rows.chunks_exact_mut(taps * tap_len)) {
                     params.weights_of(out, row);
@@ -126,25 +126,41 @@ impl<P: Panel> DenseConv<P> {
 }
 
 impl<P: Panel> PackedConv for DenseConv<P> {
-    fn run(&self, input: &[u8], pixels: Range<usize>, output: &mut [u8]) {
-        let channels = self.taps.shape.out_c;
+    unsafe fn run(&self, input: &[u8], part: OutputPart, output: *mut u8, stride: usize) {
+        let OutputPart { pixels, channels } = part;
+        let panels = self.panels_of(&channels);
         SCRATCH.with_borrow_mut(|scratch| {
             self.taps.begin(input, scratch);
-            let blocks = output.chunks_mut(self.block * channels);
-            for (first, output) in pixels.clone().step_by(self.block).zip(blocks) {
+            for first in pixels.clone().step_by(self.block) {
                 let block = first..pixels.end.min(first + self.block);
                 self.taps.point(input, block.clone(), scratch);
                 let (pointers, zero_point) = (scratch.pointers.as_ptr(), self.output_zero_point);
-                for panel in &self.panels {
+                for panel in panels {
+                    let at = (first - pixels.start) * stride;
                     // SAFETY: `ConvU8::with_kernel` made sure of the instruction set. `point`
-                    // leads to `extent` bytes. `output` is this block's, of `block.len() * out_c`
-                    // bytes.
+                    // leads to `extent` bytes; the caller answers for the output.
                     unsafe {
-                        let output = output.as_mut_ptr();
-                        panel.multiply(pointers, block.len(), zero_point, output, channels);
+                        // Panels count from channel 0.
+                        let output = output.add(at).wrapping_sub(channels.start);
+                        panel.multiply(pointers, block.len(), zero_point, output, stride);
                     }
                 }
             }
         });
+    }
+
+    fn channel_step(&self) -> Option<usize> {
+        let step = P::width(self.taps.shape.out_c);
+        (self.taps.shape.groups == 1).then_some(step)
+    }
+}
+
+impl<P: Panel> DenseConv<P> {
+    /// The panels of a part's channels.
+    fn panels_of(&self, channels: &Range<usize>) -> &[P] {
+        match self.channel_step() {
+            Some(step) => &self.panels[channels.start / step..channels.end.div_ceil(step)],
+            None => &self.panels,
+        }
     }
 }

@@ -92,8 +92,8 @@ impl LaneSums {
 }
 
 impl<const FORM: u8> conv_u8_dense::Panel for Panel<FORM> {
-    fn width(left: usize) -> usize {
-        left.min(16)
+    fn width(_: usize) -> usize {
+        16
     }
 
     fn pack(part: &Part) -> Self {
@@ -149,7 +149,7 @@ impl<const FORM: u8> conv_u8_dense::Panel for Panel<FORM> {
             // SAFETY: `halves` is matched; offsets of a panel end within the bytes that can be
             // read, which the caller answers for; so it does for the panel's columns.
             unsafe {
-                let to = output.add(first * stride + self.first);
+                let to = output.wrapping_add(first * stride + self.first);
                 kernel((pointers.add(first), pixels), self, requantizer, to, stride);
             }
         }

@@ -1,10 +1,9 @@
 //! The scalar 8-bit convolution: the definition that every other kernel equals.
 
 use std::cell::RefCell;
-use std::ops::Range;
 
 use crate::ConvShape;
-use crate::conv_u8::{ConvU8Params, PackedConv};
+use crate::conv_u8::{ConvU8Params, PackedConv, Part};
 use crate::requantize::requantize;
 use crate::window::{Window, tap_offsets};
 
@@ -91,8 +90,12 @@ impl ScalarConv {
 }
 
 impl PackedConv for ScalarConv {
-    fn run(&self, input: &[u8], pixels: Range<usize>, output: &mut [u8]) {
+    unsafe fn run(&self, input: &[u8], part: Part, output: *mut u8, stride: usize) {
         let shape = &self.shape;
+        debug_assert_eq!((part.channels.len(), stride), (shape.out_c, shape.out_c));
+        let (pixels, len) = (&part.pixels, part.pixels.len() * shape.out_c);
+        // SAFETY: the part holds all channels of its pixels, so it lies in one piece.
+        let output = unsafe { std::slice::from_raw_parts_mut(output, len) };
         let mut window = Window::new(shape, pixels.start);
         SCRATCH.with_borrow_mut(|(taps, sums)| {
             for row in output.chunks_exact_mut(shape.out_c) {

@@ -52,9 +52,9 @@ fn column_of(vectors: usize, vector: usize, slot: usize) -> usize {
 }
 
 impl Panel for VnniPanel {
-    fn width(left: usize) -> usize {
-        // Panels of equal width, so that none is left with a single vector.
-        let vectors = left.div_ceil(16);
+    fn width(group_out: usize) -> usize {
+        // Panels of about equal width, so that none is left with a single vector.
+        let vectors = group_out.div_ceil(16);
         vectors.div_ceil(vectors.div_ceil(4)) * 16
     }
 
@@ -118,7 +118,7 @@ impl Panel for VnniPanel {
             let tile = TILES[vectors - 1][end - first - 1];
             // SAFETY: vectors and pixels are matched; the caller answers for the rest.
             unsafe {
-                let to = output.add(first * stride + self.first);
+                let to = output.wrapping_add(first * stride + self.first);
                 tile((pointers.add(first), pixels), self, output_zero_point, to, stride);
             }
         }

@@ -6,9 +6,8 @@
 //! stride and dilation are a matter of the pointer table alone.
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
-use crate::conv_u8::{ConvU8Params, PackedConv};
+use crate::conv_u8::{ConvU8Params, PackedConv, Part};
 use crate::conv_u8_taps::{SCRATCH, Taps};
 use crate::conv_u8_tile::store;
 use crate::requantize::avx2::Requantizer;
@@ -98,34 +97,35 @@ impl DepthwiseConv {
 }
 
 impl PackedConv for DepthwiseConv {
-    fn run(&self, input: &[u8], pixels: Range<usize>, output: &mut [u8]) {
-        let channels = self.taps.shape.in_c;
+    unsafe fn run(&self, input: &[u8], part: Part, output: *mut u8, stride: usize) {
+        let pixels = part.pixels;
+        debug_assert_eq!(part.channels.len(), self.taps.shape.out_c);
         SCRATCH.with_borrow_mut(|scratch| {
             self.taps.begin(input, scratch);
-            let blocks = output.chunks_mut(BLOCK * channels);
-            for (first, output) in pixels.clone().step_by(BLOCK).zip(blocks) {
+            for first in pixels.clone().step_by(BLOCK) {
                 let block = first..pixels.end.min(first + BLOCK);
-                self.taps.point(input, block, scratch);
+                self.taps.point(input, block.clone(), scratch);
                 // SAFETY: `ConvU8::with_kernel` made sure of AVX2. `point` leads to `extent`
-                // bytes, which the chunks add up to; `output` is the whole pixels of the block.
-                unsafe { self.block(&scratch.pointers, output) }
+                // bytes, which the chunks add up to; the caller answers for the output.
+                unsafe {
+                    let output = output.add((first - pixels.start) * stride);
+                    self.block(&scratch.pointers, block.len(), output, stride);
+                }
             }
         });
     }
 }
 
 impl DepthwiseConv {
-    /// Computes all channels of the pixels of `output`.
+    /// Computes all channels of `pixels` pixels and stores them, `stride` apart.
     ///
     /// # Safety
     ///
-    /// This CPU has AVX2 and FMA. `pointers` are those of every tap, each of as many pixels as
-    /// `output` holds; they can be read for `extent` bytes.
+    /// This CPU has AVX2 and FMA. `pointers` are those of every tap, each of as many pixels; they can
+    /// be read for `extent` bytes. All channels can be written for each pixel.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn block(&self, pointers: &[*const u8], output: &mut [u8]) {
+    unsafe fn block(&self, pointers: &[*const u8], pixels: usize, output: *mut u8, stride: usize) {
         let requantizer = Requantizer::new(self.output_zero_point);
-        let stride = self.taps.shape.in_c;
-        let pixels = output.len() / stride;
         for chunk in &self.chunks {
             for r in (0..pixels).step_by(2) {
                 let kernel = match (chunk.width(), pixels - r) {
@@ -138,7 +138,7 @@ impl DepthwiseConv {
                 // SAFETY: the width is matched, the pixels `r` and, if matched, `r + 1` exist, and
                 // the caller answers for the pointers.
                 unsafe {
-                    let to = output.as_mut_ptr().add(r * stride + chunk.first);
+                    let to = output.add(r * stride + chunk.first);
                     kernel(taps, chunk, requantizer, to, stride);
                 }
             }

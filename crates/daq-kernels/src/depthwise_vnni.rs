@@ -9,9 +9,9 @@
 //! within 128 bits, so these may belong to anything.
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
-use crate::conv_u8::{ConvU8Params, PackedConv};
+use crate::ConvShape;
+use crate::conv_u8::{ConvU8Params, PackedConv, Part};
 use crate::conv_u8_taps::{SCRATCH, Taps};
 use crate::requantize::SMALL;
 use crate::requantize::avx512::Requantizer;
@@ -150,23 +150,23 @@ impl DepthwiseVnni {
 }
 
 impl PackedConv for DepthwiseVnni {
-    fn run(&self, input: &[u8], pixels: Range<usize>, output: &mut [u8]) {
+    unsafe fn run(&self, input: &[u8], part: Part, output: *mut u8, stride: usize) {
         let shape = &self.taps.shape;
+        debug_assert_eq!(part.channels.len(), shape.out_c);
+        let pixels = part.pixels;
         SCRATCH.with_borrow_mut(|scratch| {
             self.taps.begin(input, scratch);
             let mut pixel = pixels.start;
-            let mut rest = output;
+            let mut to = output;
             while pixel < pixels.end {
                 let (row, x) = (pixel / shape.out_w, pixel % shape.out_w);
                 let xs = x..shape.out_w.min(x + pixels.end - pixel);
                 pixel += xs.len();
-                let of_row;
-                (of_row, rest) = rest.split_at_mut(xs.len() * shape.out_c);
                 let at = (row / shape.out_h, row % shape.out_h);
                 let most = TILE * 64 / 16;
                 let columns = self.taps.point_columns(input, at, xs.clone(), most, scratch);
                 for chunk in &self.chunks {
-                    let table = Table { pointers: &scratch.pointers, columns };
+                    let table = Table { shape, pointers: &scratch.pointers, columns };
                     let run = match (self.kernel, chunk.width) {
                         (Window::Square3Stride1, 64) => square_row::<64, 3, 1>,
                         (Window::Square3Stride1, 32) => square_row::<32, 3, 1>,
@@ -186,10 +186,15 @@ impl PackedConv for DepthwiseVnni {
                     };
                     // SAFETY: `ConvU8::with_kernel` made sure of AVX-512 and VNNI; kernel and width
                     // are matched. The table's pointers lead to `extent` bytes, which the chunks
-                    // add up to, for as many pixels as the kernels take at a time; `of_row` is the
-                    // whole pixels of `xs`.
-                    unsafe { run(chunk, shape, table, self.output_zero_point, of_row) }
+                    // add up to, for as many pixels as the kernels take at a time; the caller answers
+                    // for the pixels of `xs`.
+                    unsafe {
+                        let row = (to.add(chunk.first), stride, xs.len());
+                        run(chunk, table, self.output_zero_point, row);
+                    }
                 }
+                // SAFETY: past the pixels of `xs`, within the output or at its end.
+                to = unsafe { to.add(xs.len() * stride) };
             }
         });
     }
@@ -198,6 +203,7 @@ impl PackedConv for DepthwiseVnni {
 /// Where the columns of a row's windows begin, `[kernel_h, columns]`.
 #[derive(Clone, Copy)]
 struct Table<'a> {
+    shape: &'a ConvShape,
     pointers: &'a [*const u8],
     columns: usize,
 }
@@ -330,18 +336,14 @@ fn bias_of(chunk: &Chunk) -> [__m512i; 4] {
 ///
 /// This CPU has AVX-512 with VNNI. `W` is the chunk's width, and its weights are those of such a
 /// window. The table's pointers can be read for `W` bytes from the chunk's first channel on, and are
-/// those of the pixels of `output`, rounded up to a multiple of `TILE * 64 / W`.
+/// those of `pixels` pixels, rounded up to a multiple of `TILE * 64 / W`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn square_row<const W: usize, const K: usize, const S: usize>(
     chunk: &Chunk,
-    shape: &crate::ConvShape,
     table: Table,
     output_zero_point: u8,
-    output: &mut [u8],
+    (output, stride, pixels): (*mut u8, usize, usize),
 ) {
-    let stride = shape.out_c;
-    let pixels = output.len() / stride;
-    let base = output.as_mut_ptr();
     let fours_of_column = K.div_ceil(4);
     for pixel in (0..pixels).step_by(TILE * 64 / W) {
         let mut acc = [bias_of(chunk); TILE];
@@ -371,10 +373,10 @@ unsafe fn square_row<const W: usize, const K: usize, const S: usize>(
         for (t, acc) in acc.into_iter().enumerate() {
             let to = |lane: usize| {
                 let pixel = pixel + lane * TILE + t;
-                let at = base.wrapping_add(pixel * stride + chunk.first);
+                let at = output.wrapping_add(pixel * stride);
                 (pixel < pixels).then_some(at)
             };
-            // SAFETY: the pixel is one of `output`, which holds all channels of each.
+            // SAFETY: the pixel is one of `pixels`, and the caller answers for those.
             unsafe { store::<W>(output_zero_point, acc, chunk, to) };
         }
     }
@@ -388,14 +390,11 @@ unsafe fn square_row<const W: usize, const K: usize, const S: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn any_row<const W: usize>(
     chunk: &Chunk,
-    shape: &crate::ConvShape,
     table: Table,
     output_zero_point: u8,
-    output: &mut [u8],
+    (output, stride, pixels): (*mut u8, usize, usize),
 ) {
-    let stride = shape.out_c;
-    let pixels = output.len() / stride;
-    let base = output.as_mut_ptr();
+    let shape = table.shape;
     for pixel in (0..pixels).step_by(64 / W) {
         let mut acc = bias_of(chunk);
         let (mut ky, mut kx) = (0, 0);
@@ -415,10 +414,10 @@ unsafe fn any_row<const W: usize>(
             unsafe { accumulate(&mut acc, interleave(taps), weights) };
         }
         let to = |lane: usize| {
-            let at = (pixel + lane) * stride + chunk.first;
-            (pixel + lane < pixels).then(|| base.wrapping_add(at))
+            let at = (pixel + lane) * stride;
+            (pixel + lane < pixels).then(|| output.wrapping_add(at))
         };
-        // SAFETY: the pixel is one of `output`, which holds all channels of each.
+        // SAFETY: the pixel is one of `pixels`, and the caller answers for those.
         unsafe { store::<W>(output_zero_point, acc, chunk, to) };
     }
 }

@@ -157,6 +157,18 @@ impl Pool {
             f(index, chunk);
         });
     }
+
+    /// Calls `f` with each index below `parts` and the start of `data`: every call writes a part of
+    /// its own.
+    pub(crate) fn for_each_part<T: Send>(
+        &self,
+        data: &mut [T],
+        parts: usize,
+        f: impl Fn(usize, *mut T) + Sync,
+    ) {
+        let base = Base(data.as_mut_ptr());
+        self.run(parts, |index| f(index, base.get()));
+    }
 }
 
 impl Drop for Pool {

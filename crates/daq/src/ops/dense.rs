@@ -97,8 +97,7 @@ impl Kernel for Product {
     }
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], pool: &Pool) {
-        let (s, x) = (self.0.shape(), inputs[0].expect("checked by infer").data::<u8>());
-        over_pixels(pool, outputs[0].bytes, s.out_c, s.out_w, |pixels, y| self.0.run(x, pixels, y));
+        self.0.run_on(pool, inputs[0].expect("checked by infer").bytes, outputs[0].bytes, None);
     }
 }
 

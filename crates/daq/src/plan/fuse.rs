@@ -2,20 +2,13 @@
 //! code (hard-swish, say, even where it is a HardSigmoid and a Mul) as a table, or the addition of a
 //! residual branch.
 
-use std::cell::RefCell;
-use std::ops::Range;
-
-use daq_kernels::{AddU8, BinaryU8Params, ConvU8, Isa, Pool, lookup_u8};
+use daq_kernels::{AddU8, BinaryU8Params, Isa, Pool, lookup_u8};
 
 use crate::compile::Kernel;
 use crate::graph::{Graph, Node, ValueId};
-use crate::ops::pixels::over_pixels;
 use crate::ops::{Op, Quantization, elementwise, eval};
 use crate::quant::QuantParams;
 use crate::tensor::{DType, TensorView, TensorViewMut};
-
-/// Bytes of a product that are computed before the tail passes over them.
-const BLOCK_BYTES: usize = 96 * 1024;
 
 /// What is done to every code of a product.
 pub(super) enum Tail {
@@ -177,51 +170,10 @@ fn addition_to(
     Some(Fused { tail, nodes: vec![i], output, residual: Some(other) })
 }
 
-thread_local! {
-    /// A block of a product before its tail; reused from call to call.
-    static BLOCK: RefCell<Vec<u8>> = RefCell::default();
-}
-
 /// A product and its tail.
 pub(super) struct Tailed {
     pub(super) product: Box<dyn Kernel>,
     pub(super) tail: Tail,
-}
-
-impl Tailed {
-    /// Computes the pixels of `output`; `residual` are the codes to add to all pixels.
-    fn run(
-        &self,
-        conv: &ConvU8,
-        (input, residual): (&[u8], &[u8]),
-        pixels: Range<usize>,
-        output: &mut [u8],
-    ) {
-        let s = conv.shape();
-        let most = (BLOCK_BYTES / s.out_c).max(32);
-        let block = if most < s.out_w { most } else { most / s.out_w * s.out_w };
-        BLOCK.with_borrow_mut(|codes| {
-            let blocks = output.chunks_mut(block * s.out_c);
-            for (first, output) in pixels.clone().step_by(block).zip(blocks) {
-                let pixels = first..pixels.end.min(first + block);
-                if codes.len() < output.len() {
-                    codes.resize(output.len(), 0);
-                }
-                let codes = &mut codes[..output.len()];
-                conv.run(input, pixels.clone(), codes);
-                match &self.tail {
-                    Tail::Table(table) => lookup_u8(table, codes, output),
-                    Tail::Add { kernel, product_first } => {
-                        let other = &residual[pixels.start * s.out_c..pixels.end * s.out_c];
-                        match product_first {
-                            true => kernel.run(codes, other, output),
-                            false => kernel.run(other, codes, output),
-                        }
-                    }
-                }
-            }
-        });
-    }
 }
 
 impl Kernel for Tailed {
@@ -234,18 +186,20 @@ impl Kernel for Tailed {
     }
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], pool: &Pool) {
-        let conv = self.product.product().expect("made from products only");
-        let s = conv.shape();
+        let product = self.product.product().expect("made from products only");
         let input = inputs[0].expect("a product has an input").bytes;
-        let residual = match self.tail {
-            Tail::Add { .. } => {
-                inputs.last().copied().flatten().map_or(&[][..], |other| other.bytes)
+        let residual = inputs.last().copied().flatten().map_or(&[][..], |other| other.bytes);
+        let tail = |at: usize, codes: &[u8], output: &mut [u8]| match &self.tail {
+            Tail::Table(table) => lookup_u8(table, codes, output),
+            Tail::Add { kernel, product_first } => {
+                let other = &residual[at..at + codes.len()];
+                match product_first {
+                    true => kernel.run(codes, other, output),
+                    false => kernel.run(other, codes, output),
+                }
             }
-            Tail::Table(_) => &[],
         };
-        over_pixels(pool, outputs[0].bytes, s.out_c, s.out_w, |pixels, output| {
-            self.run(conv, (input, residual), pixels, output);
-        });
+        product.run_on(pool, input, outputs[0].bytes, Some(&tail));
     }
 }
 
