@@ -9,6 +9,8 @@
 //! up to 33,025 products per output (65,793 with i8 weights) with nothing in the bias; what happens
 //! on the way never matters.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256i, __m512i};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -23,6 +25,8 @@ use crate::conv_u8_vnni::VnniPanel;
 use crate::depthwise_u8::DepthwiseConv;
 #[cfg(target_arch = "x86_64")]
 use crate::depthwise_vnni::DepthwiseVnni;
+#[cfg(target_arch = "x86_64")]
+use crate::winograd_u8::{self, WinogradConv};
 use crate::{ConvShape, Isa, Pool};
 
 /// Weights in ONNX order, `[out_c, in_c / groups, kernel_h, kernel_w]`.
@@ -62,18 +66,22 @@ impl ConvU8Params<'_> {
     pub(crate) fn weights_of(&self, out: usize, to: &mut [i16]) {
         let (taps, group_in) = (self.shape.taps(), self.shape.group_in());
         let codes = out * group_in * taps..(out + 1) * group_in * taps;
-        let mut put = |at: usize, weight: i16| to[at % taps * group_in + at / taps] = weight;
+        fn put<T: Copy>(codes: &[T], taps: usize, to: &mut [i16], weight: impl Fn(T) -> i16) {
+            let group_in = codes.len() / taps.max(1);
+            for (c, codes) in codes.chunks_exact(taps.max(1)).enumerate() {
+                for (to, &code) in to[c..].iter_mut().step_by(group_in).zip(codes) {
+                    *to = weight(code);
+                }
+            }
+        }
         match self.weights {
             WeightsU8::I8(all) if taps == 1 => {
                 to.iter_mut().zip(&all[codes]).for_each(|(to, &code)| *to = code.into());
             }
-            WeightsU8::I8(all) => {
-                all[codes].iter().enumerate().for_each(|(at, &code)| put(at, code.into()));
-            }
+            WeightsU8::I8(all) => put(&all[codes], taps, to, i16::from),
             WeightsU8::U8 { codes: all, zero_point } => {
                 let zero_point = i16::from(zero_point[if zero_point.len() == 1 { 0 } else { out }]);
-                let each = all[codes].iter().enumerate();
-                each.for_each(|(at, &code)| put(at, i16::from(code) - zero_point));
+                put(&all[codes], taps, to, |code| i16::from(code) - zero_point);
             }
         }
     }
@@ -176,6 +184,11 @@ pub(crate) trait PackedConv: Send + Sync + std::fmt::Debug {
     fn channel_step(&self) -> Option<usize> {
         None
     }
+
+    /// Rows that are computed together.
+    fn row_step(&self) -> usize {
+        1
+    }
 }
 
 /// Some pixels and channels of an output.
@@ -202,6 +215,8 @@ pub struct ConvU8Kernel {
     pub isa: Isa,
     /// Whether it computes this convolution.
     pub supports: fn(&ConvU8Params) -> bool,
+    /// Whether it is faster at this shape than those after it.
+    pub worthwhile: fn(&ConvShape) -> bool,
     pub(crate) pack: fn(&ConvU8Params) -> Box<dyn PackedConv>,
 }
 
@@ -214,13 +229,23 @@ pub static KERNELS: &[ConvU8Kernel] = &[
         supports: |params| {
             params.shape.is_depthwise() && has_weights(params) && params.weights_fit_i8()
         },
+        worthwhile: |_| true,
         pack: |params| Box::new(DepthwiseVnni::new(params)),
+    },
+    #[cfg(target_arch = "x86_64")]
+    ConvU8Kernel {
+        name: "qwinograd_6x64__avx512vnni",
+        isa: Isa::Avx512Vnni,
+        supports: winograd_u8::is_exact,
+        worthwhile: winograd_u8::is_faster_than_vnni,
+        pack: |params| Box::new(WinogradConv::<__m512i>::new(params)),
     },
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         name: "qconv_6x64c4__avx512vnni",
         isa: Isa::Avx512Vnni,
         supports: |params| !params.shape.is_depthwise() && has_weights(params),
+        worthwhile: |_| true,
         pack: |params| Box::new(DenseConv::<VnniPanel>::new(params)),
     },
     #[cfg(target_arch = "x86_64")]
@@ -228,13 +253,23 @@ pub static KERNELS: &[ConvU8Kernel] = &[
         name: "qdepthwise_2x32_words__avx2",
         isa: Isa::Avx2,
         supports: |params| params.shape.is_depthwise() && has_weights(params),
+        worthwhile: |_| true,
         pack: |params| Box::new(DepthwiseConv::new(params)),
+    },
+    #[cfg(target_arch = "x86_64")]
+    ConvU8Kernel {
+        name: "qwinograd_6x16__avx2",
+        isa: Isa::Avx2,
+        supports: winograd_u8::is_exact,
+        worthwhile: winograd_u8::is_faster_than_avx2,
+        pack: |params| Box::new(WinogradConv::<__m256i>::new(params)),
     },
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         name: "qconv_4x16_doubled__avx2",
         isa: Isa::Avx2,
         supports: has_weights,
+        worthwhile: |_| true,
         pack: |params| Box::new(DenseConv::<conv_u8_panel::Panel<DOUBLED>>::new(params)),
     },
     #[cfg(target_arch = "x86_64")]
@@ -242,6 +277,7 @@ pub static KERNELS: &[ConvU8Kernel] = &[
         name: "qconv_4x16_bytes__avx2",
         isa: Isa::Avx2,
         supports: has_weights,
+        worthwhile: |_| true,
         pack: |params| Box::new(DenseConv::<conv_u8_panel::Panel<BYTES>>::new(params)),
     },
     #[cfg(target_arch = "x86_64")]
@@ -249,12 +285,14 @@ pub static KERNELS: &[ConvU8Kernel] = &[
         name: "qconv_4x16_words__avx2",
         isa: Isa::Avx2,
         supports: has_weights,
+        worthwhile: |_| true,
         pack: |params| Box::new(DenseConv::<conv_u8_panel::Panel<WORDS>>::new(params)),
     },
     ConvU8Kernel {
         name: "qconv__scalar",
         isa: Isa::Scalar,
         supports: |_| true,
+        worthwhile: |_| true,
         pack: |params| Box::new(ScalarConv::new(params)),
     },
 ];
@@ -282,7 +320,8 @@ impl ConvU8 {
     pub fn new(params: &ConvU8Params, isa: Isa) -> ConvU8 {
         let kernel = KERNELS
             .iter()
-            .find(|k| k.isa <= isa && k.isa.is_supported() && (k.supports)(params))
+            .filter(|k| k.isa <= isa && k.isa.is_supported() && (k.worthwhile)(&params.shape))
+            .find(|k| (k.supports)(params))
             .expect("the scalar kernel supports everything");
         ConvU8::with_kernel(params, kernel)
     }
@@ -357,7 +396,8 @@ impl ConvU8 {
         if output.is_empty() {
             return;
         }
-        let split = Split::new(&self.shape, self.packed.channel_step(), pool.threads());
+        let steps = (self.packed.channel_step(), self.packed.row_step());
+        let split = Split::new(&self.shape, steps, pool.threads());
         pool.for_each_part(output, split.parts(), |i, output| {
             let part = split.part(i);
             let at = part.pixels.start * out_c + part.channels.start;
@@ -382,7 +422,12 @@ impl ConvU8 {
         let Part { pixels, channels } = part;
         let width = channels.len();
         let most = (TAIL_BYTES / width).max(32);
-        let block = if most < out_w { most } else { most / out_w * out_w };
+        let rows = self.packed.row_step() * out_w;
+        let block = match most < rows {
+            true if rows == out_w => most,
+            true => rows,
+            false => most / rows * rows,
+        };
         BLOCK.with_borrow_mut(|codes| {
             for first in pixels.clone().step_by(block) {
                 let pixels = first..pixels.end.min(first + block);
@@ -427,7 +472,11 @@ const PARTS_PER_THREAD: usize = 4;
 const TILES: usize = 24;
 
 impl Split {
-    fn new(shape: &ConvShape, channel_step: Option<usize>, threads: usize) -> Split {
+    fn new(
+        shape: &ConvShape,
+        (channel_step, row_step): (Option<usize>, usize),
+        threads: usize,
+    ) -> Split {
         let (pixels, channels) = (shape.pixels(), shape.out_c);
         let whole = Split { pixels, channels, pixels_of_part: pixels, channels_of_part: channels };
         if threads == 1 {
@@ -435,7 +484,10 @@ impl Split {
         }
         let rows = |parts: usize| {
             let least = pixels.div_ceil(parts);
-            let unit = if least >= shape.out_w { shape.out_w } else { TILES };
+            let unit = match row_step {
+                1 if least < shape.out_w => TILES,
+                _ => row_step * shape.out_w,
+            };
             least.next_multiple_of(unit).min(pixels)
         };
         // Every part reads all of the weights of its channels and all of the inputs of its pixels:
@@ -452,7 +504,7 @@ impl Split {
                     ..whole
                 }
             }
-            _ => Split { pixels_of_part: rows(threads * PARTS_PER_THREAD), ..whole },
+            _ => Split { pixels_of_part: rows(threads * PARTS_PER_THREAD * row_step), ..whole },
         }
     }
 

@@ -28,6 +28,8 @@ mod depthwise_u8;
 #[cfg(target_arch = "x86_64")]
 mod depthwise_vnni;
 mod elementwise_f32;
+#[cfg(target_arch = "x86_64")]
+mod ints;
 mod isa;
 mod kernel;
 mod layout;
@@ -46,6 +48,8 @@ mod tile_f32;
 #[cfg(target_arch = "x86_64")]
 mod vector_f32;
 mod window;
+#[cfg(target_arch = "x86_64")]
+mod winograd_u8;
 
 pub use add_u8::{AddU8, BinaryU8Params};
 pub use conv_f32::{ConvF32, ConvF32Params};

@@ -192,6 +192,23 @@ impl Case {
                     want[at]
                 );
             }
+            // In parts, by several threads, with something done to every code.
+            let add = |at: usize, codes: &[u8], output: &mut [u8]| {
+                for (i, (to, &code)) in output.iter_mut().zip(codes).enumerate() {
+                    *to = code.wrapping_add((at + i) as u8);
+                }
+            };
+            let added: Vec<u8> =
+                (0u8..=255).cycle().zip(&want).map(|(i, &w)| w.wrapping_add(i)).collect();
+            for threads in [1, 2, 3] {
+                let pool = daq_kernels::Pool::new(threads);
+                got.fill(0xAA);
+                conv.run_on(&pool, &self.input, &mut got, None);
+                assert!(got == want, "{} on {threads} threads ({values:?}, {s:?})", kernel.name);
+                got.fill(0xAA);
+                conv.run_on(&pool, &self.input, &mut got, Some(&add));
+                assert!(got == added, "{} with a tail, {threads} ({values:?}, {s:?})", kernel.name);
+            }
             let first = random.below(s.pixels() + 1);
             let last = first + random.below(s.pixels() - first + 1);
             let mut part = vec![0xAA; (last - first) * s.out_c];
@@ -322,6 +339,30 @@ fn large_sums_stay_exact() {
             ..ConvShape::gemm(1, channels, channels)
         }
     });
+    // 3x3 of stride 1 in whole vectors of channels: every remainder of the tiles of 4x4.
+    let squares = (1..=9).flat_map(|h| (1..=9).map(move |w| (h, w))).map(|(out_h, out_w)| {
+        let pad_left = out_w % 3;
+        ConvShape {
+            batch: 1 + out_w % 2,
+            in_h: out_h,
+            in_w: (out_w + 2 - pad_left).max(1),
+            out_h,
+            out_w,
+            kernel_h: 3,
+            kernel_w: 3,
+            pad_top: 1,
+            pad_left,
+            ..ConvShape::gemm(
+                1,
+                16 * (1 + (out_h + 2 * out_w) % 5),
+                1 + (out_h * 37 + out_w * 11) % 140,
+            )
+        }
+    });
+    let tall =
+        ConvShape { in_h: 35, in_w: 30, out_h: 33, out_w: 28, kernel_h: 3, kernel_w: 3, ..wide };
+    let tall = ConvShape { in_c: 32, out_c: 24, ..tall };
+    let rows = rows.chain(squares).chain([tall]);
     let large = [ConvShape::gemm(1, 4096, 33), ConvShape::gemm(5, 2050, 16), wide, first];
     for shape in large.into_iter().chain(rows) {
         for values in VALUES {
