@@ -26,7 +26,8 @@ pub(crate) trait Panel: Send + Sync + Debug + Sized {
     /// Packs output channels of one group.
     fn pack(part: &Part) -> Self;
 
-    /// Computes the panel's channels of `pixels` pixels: pixel `p` reads tap `t` at
+    /// Computes the panel's channels of `pixels` pixels, while the weights of the `next` panel may be
+    /// fetched: pixel `p` reads tap `t` at
     /// `pointers[t * pixels + p]` and is stored at `output + p * stride`, where `output` is that of
     /// channel 0.
     ///
@@ -37,6 +38,7 @@ pub(crate) trait Panel: Send + Sync + Debug + Sized {
     /// written for every pixel.
     unsafe fn multiply(
         &self,
+        next: Option<&Self>,
         pointers: *const *const u8,
         pixels: usize,
         output_zero_point: u8,
@@ -135,14 +137,15 @@ impl<P: Panel> PackedConv for DenseConv<P> {
                 let block = first..pixels.end.min(first + self.block);
                 self.taps.point(input, block.clone(), scratch);
                 let (pointers, zero_point) = (scratch.pointers.as_ptr(), self.output_zero_point);
-                for panel in panels {
+                for (i, panel) in panels.iter().enumerate() {
+                    let next = panels.get(i + 1);
                     let at = (first - pixels.start) * stride;
                     // SAFETY: `ConvU8::with_kernel` made sure of the instruction set. `point`
                     // leads to `extent` bytes; the caller answers for the output.
                     unsafe {
                         // Panels count from channel 0.
                         let output = output.add(at).wrapping_sub(channels.start);
-                        panel.multiply(pointers, block.len(), zero_point, output, stride);
+                        panel.multiply(next, pointers, block.len(), zero_point, output, stride);
                     }
                 }
             }

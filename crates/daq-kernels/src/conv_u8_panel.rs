@@ -127,6 +127,7 @@ impl<const FORM: u8> conv_u8_dense::Panel for Panel<FORM> {
 
     unsafe fn multiply(
         &self,
+        _: Option<&Self>,
         pointers: *const *const u8,
         pixels: usize,
         output_zero_point: u8,

@@ -104,6 +104,7 @@ impl Panel for VnniPanel {
 
     unsafe fn multiply(
         &self,
+        next: Option<&Self>,
         pointers: *const *const u8,
         pixels: usize,
         output_zero_point: u8,
@@ -116,16 +117,20 @@ impl Panel for VnniPanel {
             // Tiles of equal height, so that none is left with a single pixel.
             let (first, end) = (pixels * i / tiles, pixels * (i + 1) / tiles);
             let tile = TILES[vectors - 1][end - first - 1];
+            // The first tiles fetch a line of the next panel with each quad.
+            let ahead = next.filter(|_| i < vectors).map_or(&raw const self.codes[0], |next| {
+                next.codes.as_ptr().wrapping_add(i * next.codes.len() / vectors)
+            });
             // SAFETY: vectors and pixels are matched; the caller answers for the rest.
             unsafe {
                 let to = output.wrapping_add(first * stride + self.first);
-                tile((pointers.add(first), pixels), self, output_zero_point, to, stride);
+                tile((pointers.add(first), pixels), self, ahead, output_zero_point, to, stride);
             }
         }
     }
 }
 
-type Tile = unsafe fn((*const *const u8, usize), &VnniPanel, u8, *mut u8, usize);
+type Tile = unsafe fn((*const *const u8, usize), &VnniPanel, *const Line, u8, *mut u8, usize);
 
 /// By vectors, then by pixels. Sums of more than 6 pixels of 4 vectors would not fit the registers.
 static TILES: [[Tile; 8]; 4] = {
@@ -184,6 +189,7 @@ const PREFETCH: usize = 32;
 unsafe fn tile<const R: usize, const N: usize>(
     (pointers, row): (*const *const u8, usize),
     panel: &VnniPanel,
+    mut ahead: *const Line,
     output_zero_point: u8,
     output: *mut u8,
     stride: usize,
@@ -204,6 +210,8 @@ unsafe fn tile<const R: usize, const N: usize>(
                     _mm_prefetch::<_MM_HINT_T0>(codes.wrapping_add(PREFETCH + v).cast());
                 }
                 codes = codes.add(N);
+                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                ahead = ahead.wrapping_add(1);
                 for r in 0..R {
                     let a = broadcast(rows[r].add(quad * 4));
                     for v in 0..N {

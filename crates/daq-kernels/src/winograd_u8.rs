@@ -103,32 +103,36 @@ pub(crate) fn is_exact(params: &ConvU8Params) -> bool {
     })
 }
 
-/// Most bytes of transformed filters, eight times the weights, that the caches are trusted with; for
-/// fewer tiles than [`FEW_TILES`], which share each filter, a quarter of it.
-const FILTER_BYTES: usize = 5 << 20;
+/// With fewer tiles, which share each filter, only a quarter of the bytes pay.
 const FEW_TILES: usize = 8;
 
 /// Whether it was measured to be faster than the direct sum, which depends on what the instruction
-/// set offers for that: how much larger the tiles may be than the output, and how many channels there
-/// must be on either side.
-fn is_faster(shape: &ConvShape, most_waste: f32, fewest_channels: usize) -> bool {
+/// set offers for that: how much larger the tiles may be than the output, how many channels there
+/// must be on either side, and how many bytes of transformed filters, eight times the weights, the
+/// caches are trusted with.
+fn is_faster(
+    shape: &ConvShape,
+    most_waste: f32,
+    fewest_channels: usize,
+    most_bytes: usize,
+) -> bool {
     let tiles = shape.batch * shape.out_h.div_ceil(OUT) * shape.out_w.div_ceil(OUT);
     let waste = (tiles * OUT * OUT) as f32 / shape.pixels() as f32;
     let bytes = POINTS * shape.in_c * shape.out_c * 2;
     waste <= most_waste
         && shape.in_c.min(shape.out_c) >= fewest_channels
-        && bytes <= if tiles < FEW_TILES { FILTER_BYTES / 4 } else { FILTER_BYTES }
+        && bytes <= if tiles < FEW_TILES { most_bytes / 4 } else { most_bytes }
 }
 
 /// Beside AVX2's two to three instructions for 32 products of 8-bit numbers: nearly always.
 pub(crate) fn is_faster_than_avx2(shape: &ConvShape) -> bool {
-    is_faster(shape, 2.0, 16)
+    is_faster(shape, 2.0, 16, 5 << 20)
 }
 
 /// Beside `vpdpbusd`, twice as fast as `vpdpwssd`: where little of the tiles is wasted and many
 /// channels share each transform.
 pub(crate) fn is_faster_than_vnni(shape: &ConvShape) -> bool {
-    is_faster(shape, 1.35, 48)
+    is_faster(shape, 1.35, 48, 5 << 18)
 }
 
 impl<V: Ints> WinogradConv<V> {
