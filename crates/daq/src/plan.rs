@@ -7,6 +7,7 @@ mod fuse;
 use daq_kernels::{Isa, Pool};
 
 use builder::Builder;
+use smallvec::SmallVec;
 
 use crate::compile::{Kernel, Operand};
 use crate::error::{Error, Result};
@@ -178,10 +179,12 @@ impl Plan {
             Place::Region(region) => self.buffer_of[region],
             Place::Constant(_) => unreachable!("steps do not write constants"),
         };
-        let mut taken: Vec<_> =
+        // On the stack, so that a run does not allocate.
+        let mut taken: SmallVec<[_; 2]> =
             step.outputs.iter().map(|&s| std::mem::take(&mut buffers[buffer(s)])).collect();
-        let inputs: Vec<_> = step.inputs.iter().map(|s| s.map(|s| self.view(s, buffers))).collect();
-        let mut outputs: Vec<_> = step
+        let inputs: SmallVec<[_; 8]> =
+            step.inputs.iter().map(|s| s.map(|s| self.view(s, buffers))).collect();
+        let mut outputs: SmallVec<[_; 2]> = step
             .outputs
             .iter()
             .zip(&mut taken)
