@@ -195,6 +195,7 @@ impl Plan {
             })
             .collect();
         step.kernel.run(&inputs, &mut outputs, pool);
+        drop((inputs, outputs));
         for (&s, bytes) in step.outputs.iter().zip(taken) {
             buffers[buffer(s)] = bytes;
         }
