@@ -15,8 +15,8 @@
 //! The quads of a tap are reordered so that each form runs in one uninterrupted loop.
 
 use crate::conv_u8_dense::{self, Part};
-use crate::conv_u8_tile::tile;
-use crate::requantize::avx2::Requantizer;
+use crate::conv_u8_tile::tiles;
+use crate::requantize::SMALL;
 
 /// The fastest form that packing may choose: only words; ...
 pub(crate) const WORDS: u8 = 0;
@@ -49,6 +49,8 @@ pub(crate) struct Panel<const FORM: u8 = DOUBLED> {
     pub(crate) bias: [i32; 16],
     /// Multipliers, zero beyond `columns`.
     pub(crate) multipliers: [f32; 16],
+    /// Whether every multiplier is below [`SMALL`].
+    small: bool,
 }
 
 /// Most that the weights of one sign in one 16-bit lane may sum to.
@@ -106,6 +108,7 @@ impl<const FORM: u8> conv_u8_dense::Panel for Panel<FORM> {
             codes: Vec::with_capacity(taps * tap_len.next_multiple_of(4) * 16),
             bias: [0; 16],
             multipliers: [0.0; 16],
+            small: part.multipliers.iter().all(|&multiplier| multiplier < SMALL),
         };
         panel.bias[..columns].copy_from_slice(part.bias);
         panel.multipliers[..columns].copy_from_slice(part.multipliers);
@@ -134,25 +137,17 @@ impl<const FORM: u8> conv_u8_dense::Panel for Panel<FORM> {
         output: *mut u8,
         stride: usize,
     ) {
-        // SAFETY: the caller made sure of AVX2.
-        let requantizer = unsafe { Requantizer::new(output_zero_point) };
-        for first in (0..pixels).step_by(4) {
-            let kernel = match (self.halves(), pixels - first) {
-                (1, 1) => tile::<1, 1, FORM>,
-                (1, 2) => tile::<2, 1, FORM>,
-                (1, 3) => tile::<3, 1, FORM>,
-                (1, _) => tile::<4, 1, FORM>,
-                (_, 1) => tile::<1, 2, FORM>,
-                (_, 2) => tile::<2, 2, FORM>,
-                (_, 3) => tile::<3, 2, FORM>,
-                _ => tile::<4, 2, FORM>,
-            };
-            // SAFETY: `halves` is matched; offsets of a panel end within the bytes that can be
-            // read, which the caller answers for; so it does for the panel's columns.
-            unsafe {
-                let to = output.wrapping_add(first * stride + self.first);
-                kernel((pointers.add(first), pixels), self, requantizer, to, stride);
-            }
+        let tiles = match (self.halves(), self.small) {
+            (1, true) => tiles::<1, FORM, true>,
+            (1, false) => tiles::<1, FORM, false>,
+            (_, true) => tiles::<2, FORM, true>,
+            (_, false) => tiles::<2, FORM, false>,
+        };
+        // SAFETY: `halves` and `small` are matched; offsets of a panel end within the bytes that can
+        // be read, which the caller answers for; so it does for the panel's columns.
+        unsafe {
+            let to = output.wrapping_add(self.first);
+            tiles((pointers, pixels), self, output_zero_point, to, stride);
         }
     }
 }

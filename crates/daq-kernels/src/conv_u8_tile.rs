@@ -5,6 +5,35 @@ use std::arch::x86_64::*;
 use crate::conv_u8_panel::Panel;
 use crate::requantize::avx2::Requantizer;
 
+/// Computes `pixels` pixels times one panel, four at a time.
+///
+/// # Safety
+///
+/// As for [`tile`], of all pixels; `SMALL` only if the panel's multipliers are.
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn tiles<const H: usize, const FORM: u8, const SMALL: bool>(
+    (pointers, pixels): (*const *const u8, usize),
+    panel: &Panel<FORM>,
+    output_zero_point: u8,
+    output: *mut u8,
+    stride: usize,
+) {
+    let requantizer = Requantizer::<SMALL>::new(output_zero_point);
+    for first in (0..pixels).step_by(4) {
+        // SAFETY: the pixels of the tile exist; the caller answers for the rest.
+        unsafe {
+            let pointers = (pointers.add(first), pixels);
+            let to = output.add(first * stride);
+            match pixels - first {
+                1 => tile::<1, H, FORM, SMALL>(pointers, panel, requantizer, to, stride),
+                2 => tile::<2, H, FORM, SMALL>(pointers, panel, requantizer, to, stride),
+                3 => tile::<3, H, FORM, SMALL>(pointers, panel, requantizer, to, stride),
+                _ => tile::<4, H, FORM, SMALL>(pointers, panel, requantizer, to, stride),
+            }
+        }
+    }
+}
+
 /// Computes `R` (1 to 4) pixels times one panel of `H * 8` columns and stores them as codes.
 ///
 /// Where the bytes of pixel `r` begin for tap `t` is at `pointers[t * row + r]`. Pixel `r` is stored
@@ -17,10 +46,11 @@ use crate::requantize::avx2::Requantizer;
 /// written at each of the `R` outputs.
 #[expect(clippy::needless_range_loop, reason = "the indices r and h are the tile's geometry")]
 #[target_feature(enable = "avx2,fma")]
-pub(crate) unsafe fn tile<const R: usize, const H: usize, const FORM: u8>(
+#[inline]
+unsafe fn tile<const R: usize, const H: usize, const FORM: u8, const SMALL: bool>(
     (pointers, row): (*const *const u8, usize),
     panel: &Panel<FORM>,
-    requantizer: Requantizer,
+    requantizer: Requantizer<SMALL>,
     output: *mut u8,
     stride: usize,
 ) {

@@ -10,6 +10,7 @@ use std::arch::x86_64::*;
 use crate::conv_u8::{ConvU8Params, PackedConv, Part};
 use crate::conv_u8_taps::{SCRATCH, Taps};
 use crate::conv_u8_tile::store;
+use crate::requantize::SMALL;
 use crate::requantize::avx2::Requantizer;
 
 /// Pixels whose pointers are found at a time.
@@ -21,6 +22,8 @@ pub(crate) struct DepthwiseConv {
     taps: Taps,
     chunks: Vec<Chunk>,
     output_zero_point: u8,
+    /// Whether every multiplier is below [`SMALL`].
+    small: bool,
 }
 
 /// 32 or 16 channels, in the order in which the kernel's vectors hold them; those beyond the last
@@ -92,6 +95,7 @@ impl DepthwiseConv {
             taps: Taps::new(&params.shape, extent, params.input_zero_point),
             chunks,
             output_zero_point: params.output_zero_point,
+            small: params.multipliers.iter().all(|&multiplier| multiplier < SMALL),
         }
     }
 }
@@ -109,7 +113,12 @@ impl PackedConv for DepthwiseConv {
                 // bytes, which the chunks add up to; the caller answers for the output.
                 unsafe {
                     let output = output.add((first - pixels.start) * stride);
-                    self.block(&scratch.pointers, block.len(), output, stride);
+                    match self.small {
+                        true => self.block::<true>(&scratch.pointers, block.len(), output, stride),
+                        false => {
+                            self.block::<false>(&scratch.pointers, block.len(), output, stride)
+                        }
+                    }
                 }
             }
         });
@@ -121,18 +130,24 @@ impl DepthwiseConv {
     ///
     /// # Safety
     ///
-    /// This CPU has AVX2 and FMA. `pointers` are those of every tap, each of as many pixels; they can
+    /// This CPU has AVX2 and FMA; `SMALL` only if the multipliers are. `pointers` are those of every tap, each of as many pixels; they can
     /// be read for `extent` bytes. All channels can be written for each pixel.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn block(&self, pointers: &[*const u8], pixels: usize, output: *mut u8, stride: usize) {
-        let requantizer = Requantizer::new(self.output_zero_point);
+    unsafe fn block<const SMALL: bool>(
+        &self,
+        pointers: &[*const u8],
+        pixels: usize,
+        output: *mut u8,
+        stride: usize,
+    ) {
+        let requantizer = Requantizer::<SMALL>::new(self.output_zero_point);
         for chunk in &self.chunks {
             for r in (0..pixels).step_by(2) {
                 let kernel = match (chunk.width(), pixels - r) {
-                    (16, 1) => narrow::<1>,
-                    (16, _) => narrow::<2>,
-                    (_, 1) => wide::<1>,
-                    _ => wide::<2>,
+                    (16, 1) => narrow::<1, SMALL>,
+                    (16, _) => narrow::<2, SMALL>,
+                    (_, 1) => wide::<1, SMALL>,
+                    _ => wide::<2, SMALL>,
                 };
                 let taps = PixelTaps { pointers: &pointers[r..], row: pixels };
                 // SAFETY: the width is matched, the pixels `r` and, if matched, `r + 1` exist, and
@@ -181,10 +196,10 @@ impl PixelTaps<'_> {
 /// pixels can be read for 32 bytes from the chunk's first channel on, and its channels can be
 /// written at `R` places.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn wide<const R: usize>(
+unsafe fn wide<const R: usize, const SMALL: bool>(
     taps: PixelTaps,
     chunk: &Chunk,
-    requantizer: Requantizer,
+    requantizer: Requantizer<SMALL>,
     to: *mut u8,
     stride: usize,
 ) {
@@ -242,10 +257,10 @@ unsafe fn wide<const R: usize>(
 ///
 /// As for [`wide`], with 16 in the place of 32.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn narrow<const R: usize>(
+unsafe fn narrow<const R: usize, const SMALL: bool>(
     taps: PixelTaps,
     chunk: &Chunk,
-    requantizer: Requantizer,
+    requantizer: Requantizer<SMALL>,
     to: *mut u8,
     stride: usize,
 ) {

@@ -141,13 +141,16 @@ impl Ints for __m256i {
         zero_point: u8,
         to: *mut u8,
         columns: usize,
-        _: bool,
+        small: bool,
     ) {
         // SAFETY: see `load_codes`.
         unsafe {
             let m = [_mm256_loadu_ps(multipliers), _mm256_loadu_ps(multipliers.add(8))];
-            let requantizer = avx2::Requantizer::new(zero_point);
-            let codes = requantizer.one_row([sums.read(), sums.add(1).read()], m);
+            let sums = [sums.read(), sums.add(1).read()];
+            let codes = match small {
+                true => avx2::Requantizer::<true>::new(zero_point).one_row(sums, m),
+                false => avx2::Requantizer::<false>::new(zero_point).one_row(sums, m),
+            };
             crate::conv_u8_tile::store(codes, to, columns);
         }
     }

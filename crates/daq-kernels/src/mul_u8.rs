@@ -87,7 +87,7 @@ fn scalar(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
 fn avx2(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
     use crate::requantize::avx2::Requantizer;
     use std::arch::x86_64::*;
-    let requantizer = Requantizer::new(constants.output_zero_point);
+    let requantizer: Requantizer = Requantizer::new(constants.output_zero_point);
     let multiplier = _mm256_set1_ps(constants.multiplier);
     let a_zero_point = _mm256_set1_epi16(constants.a_zero_point.into());
     let b_zero_point = _mm256_set1_epi16(constants.b_zero_point.into());

@@ -36,13 +36,16 @@ pub(crate) mod avx2 {
     use std::arch::x86_64::*;
 
     /// What the vector form needs of the zero point, made once per call of a kernel.
+    ///
+    /// With `SMALL` every multiplier is below [`SMALL`](super::SMALL): products fit 32 bits, and the
+    /// packings, which saturate, are clamp enough.
     #[derive(Clone, Copy)]
-    pub(crate) struct Requantizer {
+    pub(crate) struct Requantizer<const SMALL: bool = false> {
         high: __m256,
         zero_point: __m256i,
     }
 
-    impl Requantizer {
+    impl<const SMALL: bool> Requantizer<SMALL> {
         #[target_feature(enable = "avx2,fma")]
         #[inline]
         pub(crate) fn new(zero_point: u8) -> Self {
@@ -62,7 +65,10 @@ pub(crate) mod avx2 {
         #[inline]
         fn scale(self, acc: __m256i, multiplier: __m256) -> __m256i {
             let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), multiplier);
-            _mm256_cvtps_epi32(_mm256_min_ps(self.high, scaled))
+            match SMALL {
+                true => _mm256_cvtps_epi32(scaled),
+                false => _mm256_cvtps_epi32(_mm256_min_ps(self.high, scaled)),
+            }
         }
 
         /// Columns 0..16 of two rows: the low half of the result is row 0, the high half row 1.
@@ -130,8 +136,7 @@ pub(crate) mod avx512 {
 
     /// What the vector form needs of the zero point, made once per call of a kernel.
     ///
-    /// With `SMALL` every multiplier is below [`SMALL`](super::SMALL): products fit 32 bits, and the
-    /// packings, which saturate, are clamp enough.
+    /// `SMALL` is as in [`super::avx2`].
     #[derive(Clone, Copy)]
     pub(crate) struct Requantizer<const SMALL: bool> {
         high: __m512,
@@ -334,7 +339,11 @@ mod tests {
         use std::arch::x86_64::*;
 
         #[target_feature(enable = "avx2,fma")]
-        fn vector(acc: &[i32; 32], multiplier: &[f32; 16], zero_point: u8) -> [u8; 32] {
+        fn vector<const SMALL: bool>(
+            acc: &[i32; 32],
+            multiplier: &[f32; 16],
+            zero_point: u8,
+        ) -> [u8; 32] {
             let mut out = [0; 32];
             // SAFETY: every access is of 32 bytes inside the arrays; the caller checked AVX2.
             unsafe {
@@ -343,7 +352,7 @@ mod tests {
                     _mm256_loadu_ps(multiplier.as_ptr()),
                     _mm256_loadu_ps(multiplier.as_ptr().add(8)),
                 ];
-                let codes = super::avx2::Requantizer::new(zero_point).two_rows(
+                let codes = super::avx2::Requantizer::<SMALL>::new(zero_point).two_rows(
                     [load(0), load(8)],
                     [load(16), load(24)],
                     multiplier,
@@ -361,7 +370,12 @@ mod tests {
             for block in acc.chunks_exact(32) {
                 let block = block.try_into().expect("chunks of 32");
                 // SAFETY: AVX2 was checked above.
-                let got = unsafe { vector(block, &[multiplier; 16], zero_point) };
+                let got = unsafe {
+                    match multiplier < super::SMALL {
+                        true => vector::<true>(block, &[multiplier; 16], zero_point),
+                        false => vector::<false>(block, &[multiplier; 16], zero_point),
+                    }
+                };
                 let want = block.map(|acc| requantize(acc, multiplier, zero_point));
                 assert_eq!(got, want, "{block:?} * {multiplier} + {zero_point}");
             }
