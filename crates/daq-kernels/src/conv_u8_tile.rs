@@ -46,7 +46,7 @@ pub(crate) unsafe fn tiles<const H: usize, const FORM: u8, const SMALL: bool>(
 /// written at each of the `R` outputs.
 #[expect(clippy::needless_range_loop, reason = "the indices r and h are the tile's geometry")]
 #[target_feature(enable = "avx2,fma")]
-#[inline]
+#[inline(never)]
 unsafe fn tile<const R: usize, const H: usize, const FORM: u8, const SMALL: bool>(
     (pointers, row): (*const *const u8, usize),
     panel: &Panel<FORM>,
