@@ -1,19 +1,25 @@
-//! Maintenance commands: `cargo xtask codegen`.
+//! Maintenance commands: `cargo xtask codegen`, `cargo xtask instructions`.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
 mod flatbuffers;
+mod instructions;
 mod protobuf;
 
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
+    let write = std::env::args().nth(2).as_deref() == Some("--write");
     match std::env::args().nth(1).as_deref() {
         Some("codegen") => {
             protobuf::generate(root)?;
             flatbuffers::generate(root)
         }
-        _ => bail!("usage: cargo xtask codegen (rewrites the code made from schemas)"),
+        Some("instructions") => instructions::count(root, write),
+        _ => bail!(
+            "usage: cargo xtask codegen (rewrites the code made from schemas)\n       \
+             cargo xtask instructions [--write] (counts those of each kernel, under valgrind)"
+        ),
     }
 }
