@@ -10,6 +10,9 @@
 //! - *doubled*: two quads whose four weights per 16-bit lane keep the bound together are added in
 //!   16 bits and widened once;
 //! - *bytes*: the two weights of each lane keep the bound;
+//! - *turned*: they do once the four inputs are paired otherwise, or some of them are complemented:
+//!   `x * w = (255 - x) * -w + 255 * w`, which makes weights of one sign weights of two, and whose
+//!   last term goes into the bias;
 //! - *words*: `vpmaddwd` on 16-bit weights, which is exact for every weight of -255..=255.
 //!
 //! The quads of a tap are reordered so that each form runs in one uninterrupted loop.
@@ -20,7 +23,7 @@ use crate::requantize::SMALL;
 
 /// The fastest form that packing may choose: only words; ...
 pub(crate) const WORDS: u8 = 0;
-/// ... bytes where exact, otherwise words; ...
+/// ... bytes where exact, turned or not, otherwise words; ...
 pub(crate) const BYTES: u8 = 1;
 /// ... doubled where exact, otherwise bytes or words.
 pub(crate) const DOUBLED: u8 = 2;
@@ -30,7 +33,18 @@ pub(crate) const DOUBLED: u8 = 2;
 pub(crate) struct Steps {
     pub(crate) doubled: u32,
     pub(crate) bytes: u32,
+    pub(crate) turned: u32,
     pub(crate) words: u32,
+}
+
+/// How the four inputs of a turned quad are read, for `vpshufb` and `vpxor`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub(crate) struct Turn {
+    /// Which input comes where.
+    pub(crate) order: [u8; 4],
+    /// 255 where it is complemented after that.
+    pub(crate) complement: [u8; 4],
 }
 
 /// Up to 16 output channels, in forms no faster than `FORM`.
@@ -45,7 +59,9 @@ pub(crate) struct Panel<const FORM: u8 = DOUBLED> {
     pub(crate) offsets: Vec<u32>,
     /// For each step its weights, a multiple of 32 bytes: see [`Panel::halves`].
     pub(crate) codes: Vec<i8>,
-    /// Folded bias, zero beyond `columns`.
+    /// For each turned step.
+    pub(crate) turns: Vec<Turn>,
+    /// Folded bias, that of complemented inputs included; zero beyond `columns`.
     pub(crate) bias: [i32; 16],
     /// Multipliers, zero beyond `columns`.
     pub(crate) multipliers: [f32; 16],
@@ -93,6 +109,33 @@ impl LaneSums {
     }
 }
 
+/// The first way to read a quad's inputs that keeps the bound, and the quad in that order.
+fn turn(quad: &Quad) -> Option<(Turn, Quad)> {
+    let weights: [[i16; 16]; 4] = std::array::from_fn(|i| quad.map(|column| column[i]));
+    let fits = |a: &[i16; 16], b: &[i16; 16], sign: i16| {
+        let bound = i16::from(LANE_BOUND);
+        // No early exit, so that the columns are a few vector instructions.
+        a.iter().zip(b).fold(true, |all, (&a, &b)| {
+            let b = sign * b;
+            all & (a.max(0) + b.max(0) <= bound)
+                & (a.min(0) + b.min(0) >= -bound)
+                & (a.max(b) <= i16::from(i8::MAX))
+        })
+    };
+    for order in [[0u8, 1, 2, 3], [0, 2, 1, 3], [0, 3, 1, 2]] {
+        let [a, b, c, d] = order.map(|i| &weights[usize::from(i)]);
+        let sign = |a, b| [1, -1].into_iter().find(|&sign| fits(a, b, sign));
+        if let (Some(first), Some(second)) = (sign(a, b), sign(c, d)) {
+            let signs = [1, first, 1, second];
+            let turned = quad
+                .map(|column| std::array::from_fn(|i| signs[i] * column[usize::from(order[i])]));
+            let complement = signs.map(|sign| if sign < 0 { 255 } else { 0 });
+            return Some((Turn { order, complement }, turned));
+        }
+    }
+    None
+}
+
 impl<const FORM: u8> conv_u8_dense::Panel for Panel<FORM> {
     fn width(_: usize) -> usize {
         16
@@ -106,6 +149,7 @@ impl<const FORM: u8> conv_u8_dense::Panel for Panel<FORM> {
             steps: Vec::with_capacity(taps),
             offsets: Vec::with_capacity(taps * tap_len.div_ceil(4)),
             codes: Vec::with_capacity(taps * tap_len.next_multiple_of(4) * 16),
+            turns: Vec::new(),
             bias: [0; 16],
             multipliers: [0.0; 16],
             small: part.multipliers.iter().all(|&multiplier| multiplier < SMALL),
@@ -197,6 +241,22 @@ impl<const FORM: u8> Panel<FORM> {
             self.push_bytes(&quads[at]);
             steps.bytes += 1;
         }
+        wide.retain(|&at| {
+            let Some((turn, turned)) = turn(&quads[at]).filter(|_| FORM >= BYTES) else {
+                return true;
+            };
+            self.offsets.push((offset + at * 4) as u32);
+            self.push_bytes(&turned);
+            for (bias, column) in self.bias.iter_mut().zip(&turned) {
+                let complemented = column.iter().zip(&turn.complement).filter(|(_, c)| **c != 0);
+                let sum: i16 = complemented.map(|(weight, _)| *weight).sum();
+                // The weights have been negated.
+                *bias = bias.wrapping_sub(255 * i32::from(sum));
+            }
+            self.turns.push(turn);
+            steps.turned += 1;
+            false
+        });
         for at in wide {
             self.offsets.push((offset + at * 4) as u32);
             // Weights 0 and 2 of every column, then 1 and 3: the order in which a mask and a shift
@@ -225,7 +285,7 @@ mod tests {
     use super::*;
 
     /// Forms that one panel takes for weights `[column][k]` (the rest 0).
-    fn forms(weights: &[(usize, usize, i16)], tap_len: usize) -> (u32, u32, u32) {
+    fn forms(weights: &[(usize, usize, i16)], tap_len: usize) -> (u32, u32, u32, u32) {
         let mut rows = vec![0; 16 * tap_len];
         weights.iter().for_each(|&(column, k, weight)| rows[column * tap_len + k] = weight);
         let panel: Panel = conv_u8_dense::Panel::pack(&Part {
@@ -239,27 +299,48 @@ mod tests {
             multipliers: &[1.0; 16],
         });
         let steps = panel.steps[0];
-        (steps.doubled, steps.bytes, steps.words)
+        (steps.doubled, steps.bytes, steps.turned, steps.words)
     }
 
     #[test]
     fn the_bound_decides() {
         // One lane of one quad: 64 + 64 keeps the bound, 65 + 64 does not, opposite signs do.
-        assert_eq!(forms(&[(3, 0, 64), (3, 1, 64)], 4), (0, 1, 0));
-        assert_eq!(forms(&[(3, 0, 65), (3, 1, 64)], 4), (0, 0, 1));
-        assert_eq!(forms(&[(3, 0, 127), (3, 1, -128)], 4), (0, 1, 0));
-        assert_eq!(forms(&[(3, 0, -128), (3, 1, -1)], 4), (0, 0, 1));
+        assert_eq!(forms(&[(3, 0, 64), (3, 1, 64)], 4), (0, 1, 0, 0));
+        assert_eq!(forms(&[(3, 0, 65), (3, 1, 64)], 4), (0, 0, 1, 0));
+        assert_eq!(forms(&[(3, 0, 127), (3, 1, -128)], 4), (0, 1, 0, 0));
+        assert_eq!(forms(&[(3, 0, -128), (3, 1, -1)], 4), (0, 0, 1, 0));
         // Weights 1 and 2 are of different lanes.
-        assert_eq!(forms(&[(3, 1, 127), (3, 2, 127)], 4), (0, 1, 0));
+        assert_eq!(forms(&[(3, 1, 127), (3, 2, 127)], 4), (0, 1, 0, 0));
         // Two quads: weights 0 and 4 meet in a lane when doubled.
-        assert_eq!(forms(&[(3, 0, 64), (3, 4, 64)], 8), (1, 0, 0));
-        assert_eq!(forms(&[(3, 0, 65), (3, 4, 64)], 8), (0, 2, 0));
-        assert_eq!(forms(&[(3, 0, 127), (3, 4, -128)], 8), (1, 0, 0));
+        assert_eq!(forms(&[(3, 0, 64), (3, 4, 64)], 8), (1, 0, 0, 0));
+        assert_eq!(forms(&[(3, 0, 65), (3, 4, 64)], 8), (0, 2, 0, 0));
+        assert_eq!(forms(&[(3, 0, 127), (3, 4, -128)], 8), (1, 0, 0, 0));
         // The first quad finds its partner beyond one that does not fit.
-        assert_eq!(forms(&[(0, 0, 100), (0, 4, 100), (9, 8, 1)], 12), (1, 1, 0));
+        assert_eq!(forms(&[(0, 0, 100), (0, 4, 100), (9, 8, 1)], 12), (1, 1, 0, 0));
         // A weight outside i8 takes words.
-        assert_eq!(forms(&[(3, 0, 128)], 4), (0, 0, 1));
-        assert_eq!(forms(&[(3, 0, 129)], 4), (0, 0, 1));
-        assert_eq!(forms(&[(3, 0, 255)], 4), (0, 0, 1));
+        assert_eq!(forms(&[(3, 0, 128)], 4), (0, 0, 0, 1));
+        assert_eq!(forms(&[(3, 0, 129)], 4), (0, 0, 0, 1));
+        assert_eq!(forms(&[(3, 0, 255)], 4), (0, 0, 0, 1));
+    }
+
+    #[test]
+    fn inputs_are_turned_where_that_helps() {
+        let quad = |columns: &[[i16; 4]]| {
+            let mut quad = [[0; 4]; 16];
+            quad[..columns.len()].copy_from_slice(columns);
+            turn(&quad).map(|(turn, _)| (turn.order, turn.complement))
+        };
+        // The signs of the second and of the last one can be turned over.
+        assert_eq!(quad(&[[100, 100, 0, 0]]), Some(([0, 1, 2, 3], [0, 255, 0, 0])));
+        assert_eq!(quad(&[[0, 1, -90, -90]]), Some(([0, 1, 2, 3], [0, 0, 0, 255])));
+        // Columns of both kinds: another pairing.
+        let both = [[100, 100, 0, 0], [100, -100, 0, 0]];
+        assert_eq!(quad(&both), Some(([0, 2, 1, 3], [0; 4])));
+        // -128 cannot be negated; 129 is no i8 either way.
+        assert_eq!(quad(&[[-1, -128, 0, 0]]), Some(([0, 2, 1, 3], [0; 4])));
+        assert_eq!(quad(&[[129, 0, 0, 0]]), None);
+        // Every pairing meets both kinds.
+        let all = [[100, 100, 100, 100], [100, -100, 100, -100], [100, 100, -100, -100]];
+        assert_eq!(quad(&[all[0], all[1], all[2], [100, -100, -100, 100]]), None);
     }
 }

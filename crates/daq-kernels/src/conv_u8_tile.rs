@@ -58,6 +58,7 @@ unsafe fn tile<const R: usize, const H: usize, const FORM: u8, const SMALL: bool
     let low_bytes = _mm256_set1_epi16(0x00FF);
     let mut codes: *const __m256i = panel.codes.as_ptr().cast();
     let mut offset = panel.offsets.as_ptr();
+    let mut turn = panel.turns.as_ptr();
     // SAFETY: the panel holds 16 biases and multipliers, and for each step as many offsets and
     // codes as the loops below consume (`Panel::push_tap`); the caller answers for the rest.
     unsafe {
@@ -96,6 +97,25 @@ unsafe fn tile<const R: usize, const H: usize, const FORM: u8, const SMALL: bool
                         acc[r][h] = _mm256_add_epi32(acc[r][h], _mm256_madd_epi16(words, ones));
                     }
                 }
+                offset = offset.add(1);
+                codes = codes.add(H);
+            }
+            for _ in 0..steps.turned {
+                let at = *offset as usize;
+                let order = _mm256_set1_epi32(i32::from_le_bytes((*turn).order));
+                let complement = _mm256_set1_epi32(i32::from_le_bytes((*turn).complement));
+                let b: [__m256i; H] = std::array::from_fn(|h| _mm256_loadu_si256(codes.add(h)));
+                for r in 0..R {
+                    // All lanes hold the same four bytes, so that the order may name the first ones.
+                    let a = _mm256_shuffle_epi8(broadcast(rows[r].add(at)), order);
+                    let a = _mm256_xor_si256(a, complement);
+                    for h in 0..H {
+                        // Exact: a lane's two weights of one sign sum to at most 128 (`Panel`).
+                        let words = _mm256_maddubs_epi16(a, b[h]);
+                        acc[r][h] = _mm256_add_epi32(acc[r][h], _mm256_madd_epi16(words, ones));
+                    }
+                }
+                turn = turn.add(1);
                 offset = offset.add(1);
                 codes = codes.add(H);
             }
