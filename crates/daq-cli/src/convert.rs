@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
 use daq::{Graph, Layout};
+use daq_quant::files::write_atomically;
 use daq_quant::labels::ClassNames;
 use daq_quant::table::Table;
 
@@ -80,7 +81,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     graph.metadata.insert(model::VERSION.into(), env!("CARGO_PKG_VERSION").into());
     // Compiling is the last check that whoever opens the file can run it.
     daq::Model::from_graph(graph.clone())?;
-    daq::format::write(&graph, &args.out)?;
+    let bytes = daq::format::to_bytes(&graph)?;
+    write_atomically(&args.out, |w| w.write_all(&bytes))?;
 
     let sizes = [model::file_size(&args.model), model::file_size(&args.out)];
     if args.json {

@@ -21,7 +21,7 @@ Example:
     --reference mobilenet_v2.onnx
 
 A line of the labels is a file (relative to the folder) and the number of its class; the rest of the
-line is ignored. Pictures without a label count for the agreement with the reference only.
+line is ignored. A file name may hold spaces. Pictures without a label count for the agreement with the reference only.
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
 /// Scores a model on labelled pictures, and against its float original.

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use daq::ops::{Attr, Attrs, Quantization};
 use daq::{Graph, Layout, Node, Op, QuantParams, Spec, Value};
+use daq_quant::qdq;
 use serde::Serialize;
 
-use crate::model::{self, FLOAT_BECAUSE};
+use crate::model;
 use crate::options::ShapeArgs;
 use crate::output;
 
@@ -97,9 +98,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
 }
 
 fn report(graph: &Graph, preprocess: Option<serde_json::Value>) -> Report {
-    let reasons = graph.metadata.get(FLOAT_BECAUSE);
-    let reasons: BTreeMap<String, String> =
-        reasons.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+    let reasons = qdq::float_because(graph);
     let nodes: Vec<Row> = graph.nodes.iter().map(|n| row(graph, n, &reasons)).collect();
     let ports = |ids: &[usize]| ids.iter().map(|&id| port(&graph.values[id])).collect();
     let macs = |codes_only: bool| {
@@ -165,7 +164,7 @@ fn row(graph: &Graph, node: &Node, reasons: &BTreeMap<String, String>) -> Row {
         macs: node.op.macs(&graph.input_specs(node), &specs),
         weight_bytes: constants.map(|t| t.bytes().len()).sum(),
         codes: codes && !matches!(node.op, Op::DequantizeLinear(_)),
-        float_because: reasons.get(name).cloned(),
+        float_because: reasons.get(&output.name).cloned(),
     }
 }
 

@@ -19,9 +19,6 @@ pub const VERSION: &str = "daq.version";
 /// The metadata key of the class names, one a line.
 pub const LABELS: &str = "daq.labels";
 
-/// The metadata key of why operators stayed in float: JSON, reason by node.
-pub const FLOAT_BECAUSE: &str = "daq.float_because";
-
 /// Opens a `.daq` file or an `.onnx` model, told apart by content. A model that was quantized by
 /// whatever tool comes as one on codes.
 ///

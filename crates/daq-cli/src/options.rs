@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use daq_quant::preprocess::{Color, Interpolation, PerChannel, Preprocess, Resize, Size};
+use daq_quant::preprocess::{
+    Color, Interpolation, PerChannel, Preprocess, Resize, SettingsError, Size,
+};
 
 /// Flags that parse but do not go together; the exit code is 2, as for other wrong usage.
 #[derive(Debug)]
@@ -69,8 +71,12 @@ impl PreprocessArgs {
         }
         take!(resize, interpolation, color, mean, std, pad_value);
         settings.size = self.size.or(settings.size);
-        // Reading back what was put together checks it as a file is checked.
-        Ok(Preprocess::from_json(&settings.to_json())?)
+        // Reading back what was put together checks it as a file is checked; the file and the model
+        // have been, so what is wrong is a flag.
+        Preprocess::from_json(&settings.to_json()).map_err(|e| match e {
+            SettingsError::Text { why, .. } => usage(why),
+            e => e.into(),
+        })
     }
 }
 

@@ -19,7 +19,7 @@ use daq_quant::table::Table;
 use daq_quant::{calibrate::Samples, onnx};
 
 use crate::messages::{self, Progress};
-use crate::model::{self, FLOAT_BECAUSE, VERSION};
+use crate::model::{self, VERSION};
 use crate::options::{PreprocessArgs, SampleArgs, ShapeArgs, positive};
 use crate::output::{self, quoted};
 
@@ -171,7 +171,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     };
     let quantized = quantize(&float, &calibration.ranges(), &options)?;
     let mut graph = quantized.graph;
-    describe(&mut graph, &float, args, &data, &quantized.decisions)?;
+    describe(&mut graph, &float, args, &data);
     let unfolded = qdq::unfold(&graph);
     // The table speaks of what `daq convert` will read.
     let table = Table::of(&qdq::fold(&unfolded))?;
@@ -247,13 +247,7 @@ fn observe(float: &Graph, data: &PreparedDataset, args: &Args) -> Result<(Calibr
 }
 
 /// Writes into the model's metadata what later commands want to know.
-fn describe(
-    graph: &mut Graph,
-    float: &Graph,
-    args: &Args,
-    data: &PreparedDataset,
-    decisions: &[Decision],
-) -> Result<()> {
+fn describe(graph: &mut Graph, float: &Graph, args: &Args, data: &PreparedDataset) {
     let outputs = float.outputs.iter().map(|&id| &float.values[id].name);
     if outputs.into_iter().any(|name| args.dequantize_after.contains(name)) {
         graph.metadata.insert(FLOAT_OUTPUT.into(), "1".into());
@@ -261,15 +255,7 @@ fn describe(
     if data.dataset.kind() == DatasetKind::Pictures {
         graph.metadata.insert(PREPROCESS.into(), data.preprocess.to_json());
     }
-    let reasons: BTreeMap<&str, &str> = decisions
-        .iter()
-        .filter_map(|d| Some((d.node.as_str(), d.float_because.as_deref()?)))
-        .collect();
-    if !reasons.is_empty() {
-        graph.metadata.insert(FLOAT_BECAUSE.into(), serde_json::to_string(&reasons)?);
-    }
     graph.metadata.insert(VERSION.into(), env!("CARGO_PKG_VERSION").into());
-    Ok(())
 }
 
 struct Summary<'a> {

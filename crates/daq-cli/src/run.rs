@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use daq::{DType, Model, Port, Session, Tensor};
 use daq_quant::calibrate::Samples;
 use daq_quant::dataset::DatasetKind;
-use daq_quant::evaluate::ranking;
+use daq_quant::evaluate::{nan_output, ranking};
 use daq_quant::npz::{read_npz, write_npz};
 use daq_quant::preprocess::Preprocess;
 use daq_quant::samples::{PreparedDataset, to_array};
@@ -107,20 +107,27 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let mut session = Model::from_graph(graph)?.session(args.threads);
     let mut runner = Runner { args, names, settings, kept: Vec::new(), failed: 0, done: 0 };
     let mut said = Vec::new();
+    let mut printed = Ok(());
     for path in &args.inputs {
         runner.file(&mut session, path, &mut |one| {
             match args.json {
                 true => said.push(one),
-                false => print(&one, out)?,
+                false if printed.is_ok() => printed = print(&one, out),
+                false => {}
             }
-            Ok(())
+            // Who reads only the first lines still wants the file.
+            match args.output {
+                Some(_) => Ok(()),
+                None => std::mem::replace(&mut printed, Ok(())),
+            }
         })?;
-    }
-    if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&said)?)?;
     }
     if let (Some(path), true) = (&args.output, runner.done > 0) {
         runner.write(&session, path)?;
+    }
+    printed?;
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&said)?)?;
     }
     let count = runner.failed + runner.done;
     match runner.failed {
@@ -206,7 +213,14 @@ impl Runner<'_> {
         }
         let inputs: Vec<_> = sample.iter().map(|(n, t)| (n.as_str(), t)).collect();
         let dtype = if self.args.quant_output { DType::U8 } else { DType::F32 };
-        Ok(session.run(&inputs, Some(dtype))?)
+        let outputs = session.run(&inputs, Some(dtype))?;
+        if let Some(i) = nan_output(&outputs) {
+            let name = &session.outputs()[i].name;
+            bail!(
+                "output `{name}` became NaN; check the float model's weights and the preprocessing"
+            );
+        }
+        Ok(outputs)
     }
 
     fn summary(&self, session: &Session, input: String, outputs: &[Tensor]) -> Said {

@@ -140,7 +140,17 @@ fn models_that_cannot_be_used() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["inspect", "unknown.onnx"], &["the_Relu", "Rely", "opset 17", "--operators"]),
         (&quantize("unknown.onnx"), &["Rely"]),
-        (&quantize("nan.onnx"), &["NaN", "w"]),
+        // Before calibration, which would only see that values become NaN.
+        (&quantize("nan.onnx"), &["weight `w` of node `the_Conv`", "NaN"]),
+        (&["run", "nan.onnx", "p.jpg"], &["p.jpg", "output `y` became NaN"]),
+        (
+            &["eval", "nan.onnx", "--images", "p.jpg", "--reference", "tiny.onnx"],
+            &["model gave NaN"],
+        ),
+        (
+            &["eval", "tiny.onnx", "--images", "p.jpg", "--reference", "nan.onnx"],
+            &["reference gave NaN"],
+        ),
         (&quantize("q.onnx"), &["quantized already"]),
         (&quantize("m.daq"), &["m.daq", "float .onnx model"]),
         (&["inspect", "tiny.onnx", "--shape", "x=1,4,8,8"], &["the_Conv"]),
@@ -198,6 +208,38 @@ fn arrays_of_wrong_shape_or_type() {
 }
 
 #[test]
+fn arrays_that_hold_no_numbers() {
+    let f = Folder::with_models();
+    std::fs::create_dir(f.path("arrays")).unwrap();
+    let npy = |name: &str, last: f32| {
+        let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 48, 192), }";
+        let mut file = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+        file.extend(format!("{header:<117}\n").bytes());
+        file.extend(vec![0; 4 * (3 * 48 * 192 - 1)]);
+        file.extend(last.to_le_bytes());
+        f.write(name, file);
+    };
+    npy("nan.npy", f32::NAN);
+    npy("inf.npy", f32::NEG_INFINITY);
+    let why = "its input `x` holds NaN or infinity";
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["run", "m.daq", "nan.npy"], &["nan.npy", why]),
+        (&["run", "m.onnx", "inf.npy"], &["inf.npy", why]),
+        (&["run", "m.daq", "nan.npy", "--quant-input"], &["nan.npy", why]),
+        (&["eval", "m.daq", "--images", "nan.npy", "--reference", "m.onnx"], &["nan.npy", why]),
+        (&["quantize", "--data", "nan.npy", "m.onnx", "new.txt"], &["nan.npy", why]),
+    ];
+    fail_all(&f, cases);
+    // Among good ones they are skipped, named and counted.
+    npy("arrays/good.npy", 0.5);
+    npy("arrays/nan.npy", f32::NAN);
+    let args = ["eval", "m.daq", "--images", "arrays", "--reference", "m.onnx", "--json"];
+    let scores = f.run(&args).ok().json();
+    assert_eq!((&scores["n"], scores["skipped"].as_array().unwrap().len()), (&1.into(), 1));
+    assert!(scores["skipped"][0]["why"].as_str().unwrap().contains(why), "{scores}");
+}
+
+#[test]
 fn outputs_that_must_not_be_written() {
     let f = Folder::with_models();
     f.write("notes.txt", "my notes\n");
@@ -225,6 +267,74 @@ fn outputs_that_must_not_be_written() {
     let cases: Vec<(&[&str], &[&str])> = cases.iter().map(|(a, p)| (a.as_slice(), *p)).collect();
     fail_all(&f, &cases);
     f.run(&["convert", "q.onnx", "notes.txt", "--force"]).ok();
+}
+
+/// `/dev/full` fails as a full disk does.
+#[cfg(unix)]
+#[test]
+fn a_full_disk() {
+    use std::os::unix::fs::FileTypeExt;
+    let device = |path: &str| std::fs::metadata(path).is_ok_and(|m| m.file_type().is_char_device());
+    if !device("/dev/full") {
+        eprintln!("skipped: /dev/full, which fails as a full disk does, is not there");
+        return;
+    }
+    let f = Folder::with_models();
+    let quantize = ["quantize", "--image_dir", "p.jpg", "m.onnx"];
+    let table = [&quantize[..], &["/dev/full", "-o", "q.onnx"]].concat();
+    let model = [&quantize[..], &["table.txt", "-o", "/dev/full"]].concat();
+    let full: &[&str] = &["cannot write /dev/full", "no space left on the disk"];
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["convert", "q.onnx", "/dev/full"], full),
+        (&["run", "m.daq", "p.jpg", "-o", "/dev/full"], full),
+        (&model, full),
+    ];
+    fail_all(&f, cases);
+    f.run(&table).fails(1, full);
+    let graph = daq::format::read(&f.path("m.daq")).unwrap();
+    let error = daq::format::write(&graph, "/dev/full".as_ref()).unwrap_err().to_string();
+    assert!(error.contains("/dev/full") && error.contains("No space left"), "{error}");
+    assert!(device("/dev/full"), "the device was replaced by a file");
+    for args in [&["inspect", "m.daq"][..], &["run", "m.daq", "p.jpg"]] {
+        let mut call = f.daq(args);
+        let out = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        call.0.stdout(out);
+        call.run().fails(1, &["No space left"]);
+    }
+}
+
+/// A limit on the size of files stops a write halfway, after its first kilobytes.
+#[cfg(unix)]
+#[test]
+fn a_write_that_stops_halfway_changes_nothing() {
+    let f = Folder::with_models();
+    std::fs::copy(f.path("m.daq"), f.path("old.daq")).unwrap();
+    std::fs::copy(f.path("q.onnx"), f.path("old.onnx")).unwrap();
+    std::fs::copy(f.path("table.txt"), f.path("old.txt")).unwrap();
+    let before = f.files();
+    let quantize = ["quantize", "--image_dir", "p.jpg", "m.onnx"];
+    let cases: [&[&str]; 4] = [
+        &["convert", "q.onnx", "old.daq"],
+        &["convert", "q.onnx", "new.daq"],
+        &[&quantize[..], &["old.txt", "-o", "old.onnx"]].concat(),
+        &[&quantize[..], &["new.txt", "-o", "new.onnx"]].concat(),
+    ];
+    for args in cases {
+        // Where the signal is ignored the write fails; else it would end the process.
+        let limited = "trap '' XFSZ && ulimit -f 16 && exec \"$0\" \"$@\"";
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", limited, env!("CARGO_BIN_EXE_daq")]).args(args);
+        let Ok(output) = shell.current_dir(f.0.path()).output() else {
+            eprintln!("skipped: there is no sh to set a limit with");
+            return;
+        };
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {err}");
+        let last = err.lines().last().unwrap_or_default();
+        assert!(last.starts_with("error: cannot write "), "{args:?}: {err}");
+        assert!(last.contains(args.last().unwrap()) && last.contains("ulimit -f"), "{err}");
+        assert!(f.files() == before, "{args:?} left {:?}", f.files().keys());
+    }
 }
 
 #[cfg(unix)]
@@ -255,6 +365,8 @@ fn wrong_usage_has_exit_code_2() {
         (&["quantize", "--image_dir", ".", "m.onnx"], "TABLE"),
         (&["quantize", "--image_dir", ".", "--resize", "crop", "m.onnx", "t.txt"], "crop:0.875"),
         (&["quantize", "--image_dir", ".", "--mean", "1,2", "m.onnx", "t.txt"], "three"),
+        (&["quantize", "--image_dir", ".", "--std", "0", "m.onnx", "t.txt"], "error: std = 0"),
+        (&["run", "m.daq", "p.jpg", "--pad-value", "300"], "error: pad_value = 300"),
         (&["quantize", "--image_dir", ".", "--samples", "0", "m.onnx", "t.txt"], "from 1"),
         (&["quantize", "--image_dir", ".", "--shape", "x", "m.onnx", "t.txt"], "input=1,3,224,224"),
         (&["quantize", "--image_dir", ".", "--calibration", "best", "m.onnx", "t.txt"], "minmax"),
@@ -291,6 +403,23 @@ fn a_closed_pipe_is_no_error() {
         let output = child.wait_with_output().unwrap();
         let err = String::from_utf8_lossy(&output.stderr);
         assert!(err.is_empty() && output.status.success(), "{err}");
+    }
+}
+
+/// `daq run -o out.npz | head`: the file is complete whoever reads the rest.
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_does_not_cost_the_file() {
+    use std::process::Stdio;
+    let f = Folder::with_models();
+    f.run(&["run", "m.daq", "p.jpg", "p.jpg", "-o", "whole.npz"]).ok();
+    for more in [&[][..], &["--json"]] {
+        let args = [&["run", "m.daq", "p.jpg", "p.jpg", "-o", "out.npz"], more].concat();
+        let mut child = f.daq(&args).0.stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert!(child.wait().unwrap().success());
+        assert!(f.read("out.npz") == f.read("whole.npz"), "{more:?}");
+        std::fs::remove_file(f.path("out.npz")).unwrap();
     }
 }
 

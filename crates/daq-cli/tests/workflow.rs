@@ -167,6 +167,48 @@ fn weights_calibration_and_ops_change_the_model() {
     assert_eq!(made.len(), variants.len(), "two variants gave the same model");
 }
 
+/// An operator that was excluded between two 8-bit tensors is float in every later form, and what
+/// follows it is 8-bit again.
+#[test]
+fn excluded_operators_stay_float() {
+    let f = Folder::new();
+    let (model, pictures, settings) =
+        (float_model(), example("pictures"), example("preprocess.toml"));
+    for format in ["qdq", "qoperator"] {
+        let args =
+            ["quantize", "--image_dir", &pictures, "--preprocess", &settings, "--samples", "5"];
+        let more = ["--exclude", "MaxPool,GlobalAveragePool,HardSigmoid@1", "--format", format];
+        let files = ["--force", "-o", "q.onnx", &model, "table.txt"];
+        let ran = f.daq(&[&args[..], &more, &files].concat()).daq_more(&["--json"]).ok().json();
+        let in_float = ran["float_operators"].as_array().unwrap();
+        assert_eq!(in_float.iter().filter(|n| n["op"] == "GlobalAveragePool").count(), 10);
+        let ran = f.run(&["convert", "q.onnx", "m.daq", "table.txt"]).ok();
+        assert!(ran.out.contains("the table changed 0 entries"), "{}", ran.out);
+        for file in ["q.onnx", "m.daq"] {
+            let inspected = f.run(&["inspect", file, "--json"]).ok().json();
+            let nodes = inspected["nodes"].as_array().unwrap();
+            for n in nodes {
+                let (name, op) = (n["name"].as_str().unwrap(), n["op"].as_str().unwrap());
+                let excluded =
+                    matches!(op, "MaxPool" | "GlobalAveragePool") || name == "HardSigmoid@1";
+                if excluded {
+                    assert_eq!((&n["type"], &n["codes"]), (&"f32".into(), &false.into()), "{n}");
+                    let why = n["float_because"].as_str().unwrap();
+                    assert!(why.starts_with("excluded by --exclude"), "{n}");
+                } else if matches!(op, "Conv" | "Add" | "Mul" | "HardSigmoid" | "Gemm" | "Softmax")
+                {
+                    assert_eq!((&n["type"], &n["codes"]), (&"u8".into(), &true.into()), "{n}");
+                    assert_eq!(n["float_because"], serde_json::Value::Null, "{n}");
+                }
+            }
+            let count = |op: &str| nodes.iter().filter(|n| n["op"] == op).count();
+            assert_eq!((count("MaxPool"), count("GlobalAveragePool")), (1, 10), "{file}");
+        }
+        let scores = f.run(&["eval", "m.daq", "--images", &pictures, "--json"]).ok().json();
+        assert!(scores["top1"].as_f64().unwrap() > 0.9, "{format}: {scores}");
+    }
+}
+
 #[test]
 fn table_overrides_scales() {
     let f = Folder::with_models();

@@ -136,11 +136,7 @@ pub fn calibrate(
     };
     let workers =
         parallel(samples.len(), options.workers, options.batch_size, state, |worker, index| {
-            let sample = samples.load(index).and_then(|sample| match finite(&sample) {
-                Some(name) => Err(format!("its input `{name}` holds NaN or infinity")),
-                None => Ok(sample),
-            });
-            match sample {
+            match samples.load(index).and_then(numbers) {
                 Ok(sample) => {
                     worker.run(graph, &watched, &sample, options.method, || samples.name(index))?
                 }
@@ -186,10 +182,13 @@ fn watched(graph: &Graph) -> Vec<bool> {
     watched
 }
 
-/// The name of the first input that holds something else than numbers.
-fn finite(sample: &[(String, Tensor)]) -> Option<&str> {
+/// The sample, unless one of its inputs holds NaN or infinity.
+pub(crate) fn numbers(sample: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>, String> {
     let bad = |t: &Tensor| t.dtype() == DType::F32 && !all_finite(t.data());
-    sample.iter().find(|(_, t)| bad(t)).map(|(name, _)| name.as_str())
+    match sample.iter().find(|(_, t)| bad(t)) {
+        Some((name, _)) => Err(format!("its input `{name}` holds NaN or infinity")),
+        None => Ok(sample),
+    }
 }
 
 /// Whether no element is NaN or infinite: their sum times 0 stays 0.

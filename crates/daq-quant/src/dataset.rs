@@ -398,6 +398,11 @@ fn has_extension(path: &Path, wanted: &str) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case(wanted))
 }
 
+/// Whether a file of this name would be read as a picture or array.
+pub(crate) fn is_sample(path: &Path) -> bool {
+    kind_of(path).is_some()
+}
+
 fn kind_of(path: &Path) -> Option<DatasetKind> {
     if PICTURES.iter().any(|e| has_extension(path, e)) {
         Some(DatasetKind::Pictures)

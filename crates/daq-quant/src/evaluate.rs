@@ -46,6 +46,29 @@ pub struct Evaluate<'a> {
     pub workers: usize,
 }
 
+/// Why a model cannot be scored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvaluateError {
+    /// A sample that a model does not take, though it could be loaded.
+    #[error(transparent)]
+    Model(#[from] daq::Error),
+    /// A model gave something that is not a number.
+    #[error("{of} gave NaN for {sample}; check the float model's weights and the preprocessing")]
+    NotANumber {
+        /// Which of the two models.
+        of: &'static str,
+        /// The sample's name.
+        sample: String,
+    },
+}
+
+/// The position of the first output that holds NaN.
+pub fn nan_output(outputs: &[Tensor]) -> Option<usize> {
+    let nan = |t: &Tensor| t.dtype() == DType::F32 && t.data::<f32>().iter().any(|v| v.is_nan());
+    outputs.iter().position(nan)
+}
+
 /// What one sample gave.
 struct Score {
     top1: Option<bool>,
@@ -58,12 +81,12 @@ struct Score {
 /// workers' threads.
 ///
 /// # Errors
-/// A sample that the model does not take, though it could be loaded.
+/// [`EvaluateError`].
 pub fn evaluate(
     samples: &dyn Samples,
     options: &Evaluate,
     progress: &(dyn Fn() + Sync),
-) -> daq::Result<Scores> {
+) -> Result<Scores, EvaluateError> {
     let results = Mutex::new((0..samples.len()).map(|_| None).collect::<Vec<_>>());
     let state = || (options.model.session(1), options.reference.map(|m| m.session(1)));
     parallel(samples.len(), options.workers, 1, state, |(session, reference), index| {
@@ -75,7 +98,7 @@ pub fn evaluate(
         };
         results.lock().unwrap_or_else(|e| e.into_inner())[index] = Some(result);
         progress();
-        Ok::<_, daq::Error>(())
+        Ok::<_, EvaluateError>(())
     })?;
     let results = results.into_inner().unwrap_or_else(|e| e.into_inner());
     let mut scores = Scores::default();
@@ -114,8 +137,12 @@ fn score(
     sample: &[(String, Tensor)],
     name: &str,
     options: &Evaluate,
-) -> daq::Result<Score> {
-    let outputs = run(session, sample)?;
+) -> Result<Score, EvaluateError> {
+    let all_numbers = |of, outputs: Vec<Tensor>| match nan_output(&outputs) {
+        Some(_) => Err(EvaluateError::NotANumber { of, sample: name.to_string() }),
+        None => Ok(outputs),
+    };
+    let outputs = all_numbers("the model", run(session, sample)?)?;
     let best = |outputs: &[Tensor]| match outputs.first() {
         Some(first) if first.dtype() == DType::F32 => ranking(first.data()),
         _ => Vec::new(),
@@ -129,7 +156,7 @@ fn score(
         sqnr_db: None,
     };
     if let Some(reference) = reference {
-        let expected = run(reference, sample)?;
+        let expected = all_numbers("the reference", run(reference, sample)?)?;
         score.agrees = Some(best(&expected).first() == order.first());
         score.sqnr_db = Some(sqnr_db(&expected, &outputs));
     }

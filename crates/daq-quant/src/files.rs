@@ -28,6 +28,9 @@ pub enum WriteError {
     /// The disk is full.
     #[error("cannot write {}: no space left on the disk", .0.display())]
     NoSpace(PathBuf),
+    /// The user may not make a file of that size.
+    #[error("cannot write {}: it would be larger than the limit of this session (`ulimit -f`)", .0.display())]
+    SizeLimit(PathBuf),
     /// Any other failure.
     #[error("cannot write {}: {source}", .path.display())]
     Io {
@@ -46,6 +49,7 @@ impl WriteError {
                 Self::Permission(path)
             }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace(path),
+            io::ErrorKind::FileTooLarge => Self::SizeLimit(path),
             io::ErrorKind::IsADirectory => Self::IsFolder(path),
             _ => Self::Io { path, source },
         }

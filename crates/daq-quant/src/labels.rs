@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use crate::dataset;
+
 /// Why a labels or class-name file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LabelsError {
@@ -35,8 +37,9 @@ pub enum LabelsError {
 }
 
 /// The classes of pictures, from a `labels.txt`: one line `FILE CLASS` each, where FILE is relative to the
-/// folder of the labels and holds no space, CLASS is a number from 0, and the rest of the line is ignored. Empty lines
-/// and lines that begin with `#` are skipped.
+/// folder of the labels, CLASS is a number from 0, and the rest of the line is ignored. Empty lines
+/// and lines that begin with `#` are skipped. A FILE may hold spaces where it ends in the extension of a picture or
+/// array, as in `my cat.jpg 7`, or is put in quotes, as in `"my cat" 7`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Labels {
     classes: HashMap<String, usize>,
@@ -51,12 +54,11 @@ impl Labels {
         let mut classes = HashMap::new();
         for (line, text) in lines(path)? {
             let fail = |why: String| LabelsError::Line { path: path.to_owned(), line, why };
-            let mut words = text.split_whitespace();
-            let (Some(file), class) = (words.next(), words.next()) else { continue };
-            if file.starts_with('#') {
+            let text = text.trim();
+            if text.is_empty() || text.starts_with('#') {
                 continue;
             }
-            let class = class.and_then(|c| c.parse().ok()).ok_or_else(|| {
+            let (file, class) = file_and_class(text).ok_or_else(|| {
                 fail(format!("expected FILE CLASS with a class number from 0, found `{text}`"))
             })?;
             let file = file.strip_prefix("./").unwrap_or(file);
@@ -89,6 +91,21 @@ impl Labels {
     pub fn highest_class(&self) -> Option<usize> {
         self.classes.values().copied().max()
     }
+}
+
+/// The file that a line names and its class. The file ends at the first white space with a class behind it: that
+/// of a word with a known extension where there is one, else that of the first word.
+fn file_and_class(line: &str) -> Option<(&str, usize)> {
+    let class = |rest: &str| rest.split_whitespace().next()?.parse().ok();
+    if let Some((file, rest)) = line.strip_prefix('"').and_then(|quoted| quoted.split_once('"')) {
+        return Some((file, class(rest)?));
+    }
+    let ends = line.match_indices(char::is_whitespace).map(|(end, _)| line.split_at(end));
+    let known = |(file, _): &(&str, &str)| dataset::is_sample(Path::new(file));
+    let first = ends.clone().next();
+    let with_class = |(file, rest): (&'_ str, _)| Some((file.len(), class(rest)?));
+    let found = ends.filter(known).find_map(with_class).or_else(|| first.and_then(with_class));
+    found.map(|(end, class)| (&line[..end], class))
 }
 
 /// What the classes are called, in order.
@@ -176,11 +193,35 @@ mod tests {
     }
 
     #[test]
+    fn file_names_may_hold_spaces() {
+        let (_dir, path) = file(
+            "my cat.jpg 7 a cat\nIMG 2 copy.JPEG\t3 b.jpg 4\n\"no extension 5\" 6 x\n./a b/c d.png 1\nbare 2 3\n\
+             x.npy[3] 4\na.jpg b.jpg 9\n",
+        );
+        let labels = Labels::read(&path).unwrap();
+        for (name, class) in [
+            ("my cat.jpg", Some(7)),
+            ("IMG 2 copy.JPEG", Some(3)),
+            ("no extension 5", Some(6)),
+            ("a b/c d.png", Some(1)),
+            ("bare", Some(2)),
+            ("x.npy[3]", Some(4)),
+            ("a.jpg b.jpg", Some(9)),
+            ("IMG", None),
+        ] {
+            assert_eq!(labels.class(name), class, "{name}");
+        }
+    }
+
+    #[test]
     fn wrong_labels_name_the_line() {
         for (text, part) in [
             ("a.jpg 0\nb.jpg\n", "line 2: expected FILE CLASS"),
             ("a.jpg tench\n", "line 1"),
             ("a.jpg -1", "line 1"),
+            ("my cat.jpg", "line 1"),
+            ("\"my cat.jpg\"", "line 1"),
+            ("\"my cat.jpg 1", "line 1"),
             ("a.jpg 1\nb.jpg 2\na.jpg 2", "line 3: a.jpg is listed a second time"),
             ("\n", "no labels"),
         ] {

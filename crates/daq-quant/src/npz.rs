@@ -1,7 +1,7 @@
 //! Several named arrays in one file: numpy's `.npz`, a zip archive of `.npy` files.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Cursor, Read, Write};
 use std::path::Path;
 
 use zip::write::SimpleFileOptions;
@@ -79,7 +79,9 @@ pub fn write_npz<'a>(
     arrays: impl IntoIterator<Item = (&'a str, &'a Array)>,
 ) -> Result<(), NpyError> {
     write_atomically(path, |w| {
-        let mut zip = ZipWriter::new(w);
+        // In memory first: an archive needs a place to go back in, which a device is not, and would
+        // wrap the system's errors.
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
         for (name, array) in arrays {
             let options = SimpleFileOptions::default()
                 .compression_method(CompressionMethod::Stored)
@@ -87,8 +89,7 @@ pub fn write_npz<'a>(
             zip.start_file(format!("{name}.npy"), options).map_err(io::Error::other)?;
             array.to_npy(&mut zip)?;
         }
-        zip.finish().map_err(io::Error::other)?;
-        Ok(())
+        w.write_all(zip.finish().map_err(io::Error::other)?.get_ref())
     })?;
     Ok(())
 }

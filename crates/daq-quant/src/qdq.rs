@@ -4,7 +4,7 @@
 //! is a float one between a DequantizeLinear of its inputs and a QuantizeLinear of its outputs.
 //! Both mean the same; [`fold`] and [`unfold`] go from one to the other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use daq::ops::{DequantizeLinear, Quantization, QuantizeLinear};
 use daq::{DType, Graph, Node, Op, QuantParams, Value, ValueId};
@@ -20,6 +20,22 @@ const UNQUANTIZED: &str = "_QuantizeLinear_Input";
 
 /// The metadata key that says an 8-bit model's outputs are float at its interface.
 pub const FLOAT_OUTPUT: &str = "daq.float_output";
+
+/// The metadata key of why operators of a quantized model stayed in float: JSON, the reason by the
+/// name of the operator's first output, which, unlike a node's name, is one of its kind.
+pub const FLOAT_BECAUSE: &str = "daq.float_because";
+
+/// Why operators of a quantized model stayed in float, by the name of their first output; empty
+/// where the model does not say.
+pub fn float_because(graph: &Graph) -> BTreeMap<String, String> {
+    let json = graph.metadata.get(FLOAT_BECAUSE);
+    json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+}
+
+/// Whether the model says of this node that it stays in float.
+fn stays_float(graph: &Graph, reasons: &BTreeMap<String, String>, node: &Node) -> bool {
+    node.outputs.first().is_some_and(|&id| reasons.contains_key(&graph.values[id].name))
+}
 
 /// An 8-bit graph as a QDQ graph with float inputs and outputs of the same names.
 pub fn unfold(graph: &Graph) -> Graph {
@@ -163,11 +179,13 @@ impl Unfold<'_> {
 }
 
 /// A QDQ graph as an 8-bit graph: each operator between DequantizeLinear and QuantizeLinear
-/// becomes one on codes. What does not match stays float, with its conversions.
+/// becomes one on codes. What does not match stays float, with its conversions, and so does what the
+/// model says was left in float ([`FLOAT_BECAUSE`]), even between two tensors of codes.
 pub fn fold(graph: &Graph) -> Graph {
     let mut out = graph.clone();
-    simplify::simplify(&mut out);
-    fold_nodes(&mut out);
+    let reasons = float_because(graph);
+    simplify::simplify(&mut out, &reasons);
+    fold_nodes(&mut out, &reasons);
     fold_inputs(&mut out);
     fold_outputs(&mut out);
     out.remove_unused();
@@ -175,13 +193,15 @@ pub fn fold(graph: &Graph) -> Graph {
     out
 }
 
-fn fold_nodes(graph: &mut Graph) {
+fn fold_nodes(graph: &mut Graph, reasons: &BTreeMap<String, String>) {
     let consumers = graph.consumers();
     let producers = graph.producers();
     let mut dropped = vec![false; graph.nodes.len()];
     for i in 0..graph.nodes.len() {
         let node = graph.nodes[i].clone();
-        if matches!(node.op, Op::QuantizeLinear(_) | Op::DequantizeLinear(_)) {
+        if matches!(node.op, Op::QuantizeLinear(_) | Op::DequantizeLinear(_))
+            || stays_float(graph, reasons, &node)
+        {
             continue;
         }
         let Some(inputs) = code_inputs(graph, &producers, &node) else { continue };

@@ -2,7 +2,7 @@
 
 use daq::{DType, Graph, Layout, Tensor};
 
-use crate::calibrate::Samples;
+use crate::calibrate::{Samples, numbers};
 use crate::dataset::{Dataset, DatasetError, InputSpec};
 use crate::npy::{Array, ArrayData};
 use crate::preprocess::Preprocess;
@@ -55,7 +55,8 @@ impl Samples for PreparedDataset {
 
     fn load(&self, index: usize) -> Result<Vec<(String, Tensor)>, String> {
         let sample = self.dataset.load(index, &self.preprocess).map_err(|e| e.to_string())?;
-        Ok(sample.into_iter().map(|(name, array)| (name, to_tensor(&array))).collect())
+        let sample = sample.into_iter().map(|(name, array)| (name, to_tensor(&array))).collect();
+        numbers(sample)
     }
 }
 

@@ -111,6 +111,20 @@ pub enum Error {
         /// How much is allowed.
         limit: u64,
     },
+    /// More arithmetic than anybody would wait for.
+    #[error(
+        "{what} needs {operations} operations, more than the limit of {limit}; \
+         check the model's shapes (`daq inspect` shows them)"
+    )]
+    TooLong {
+        /// What was to be run.
+        what: String,
+        /// How much arithmetic it needs, in the unit of
+        /// [`MAX_OPERATIONS`](crate::plan::MAX_OPERATIONS).
+        operations: u64,
+        /// How much is allowed.
+        limit: u64,
+    },
 }
 
 /// The result of everything in the runtime.

@@ -13,11 +13,17 @@ use crate::compile::{Kernel, Operand};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, ValueId};
 use crate::layout::Layout;
+use crate::ops::Spec;
 use crate::quant::QuantParams;
 use crate::tensor::{DType, Tensor, TensorView, TensorViewMut};
 
 /// The most memory that the activations of one session may take, in bytes.
 pub const MAX_ACTIVATION_BYTES: u64 = 4 << 30;
+
+/// The most arithmetic that one run of a model may take, counted in multiply-accumulate operations,
+/// or in elements where nothing is multiplied. A small file can ask for more than anybody would wait
+/// for; this is a hundred times what large vision models need.
+pub const MAX_OPERATIONS: u64 = 10_000_000_000_000;
 
 /// Called with each value that a run computes.
 pub type Observer<'a> = dyn FnMut(ValueId, TensorView) + 'a;
@@ -99,6 +105,11 @@ impl Plan {
     /// Compiles a valid graph for an instruction set.
     pub fn compile(graph: &Graph, isa: Isa) -> Result<Plan> {
         graph.validate()?;
+        let operations = operations(graph);
+        if operations > MAX_OPERATIONS {
+            let what = format!("one run of `{}`", graph.name);
+            return Err(Error::TooLong { what, operations, limit: MAX_OPERATIONS });
+        }
         let mut builder = Builder::new(graph, isa);
         let inputs: Vec<_> = graph.inputs.iter().map(|&id| builder.input(id)).collect();
         builder.nodes()?;
@@ -207,6 +218,16 @@ impl Plan {
     }
 }
 
+/// What one run takes, in the unit of [`MAX_OPERATIONS`].
+fn operations(graph: &Graph) -> u64 {
+    let of = |node: &Node| {
+        let spec = |&id: &ValueId| Spec::new(graph.values[id].dtype, &graph.values[id].shape);
+        let outputs: Vec<_> = node.outputs.iter().map(spec).collect();
+        node.op.operations(&graph.input_specs(node), &outputs)
+    };
+    graph.nodes.iter().map(of).fold(0, u64::saturating_add)
+}
+
 /// The memory of one buffer.
 pub(crate) type Buffer = crate::tensor::AlignedBytes;
 
@@ -237,4 +258,68 @@ pub fn fused_clamp(
     let float = |id: &ValueId| graph.values[*id].dtype == DType::F32;
     let plain = float(output) && graph.nodes[*reader].outputs.iter().all(float);
     (plain && !graph.outputs.contains(output)).then_some((*reader, clamp))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attrs::{Attr, Attrs};
+    use crate::graph::Value;
+    use crate::ops::Op;
+
+    /// One operator on an input, with weights where a shape is given.
+    fn graph(op: &str, attrs: Attrs, x: &[usize], w: Option<&[usize]>) -> Graph {
+        let mut g = Graph { name: "slow".into(), ..Graph::default() };
+        g.add_value(Value::new("x", DType::F32, x));
+        let inputs: Vec<_> = (0..=usize::from(w.is_some())).map(Some).collect();
+        if let Some(w) = w {
+            g.add_value(Value::constant("w", Tensor::zeros(DType::F32, w)));
+        }
+        let op = Op::from_attrs(op, &attrs).unwrap().unwrap();
+        let spec = Spec::new(DType::F32, x);
+        let weights = w.map(|w| Spec::new(DType::F32, w));
+        let specs: Vec<_> = [Some(spec)].into_iter().chain(weights.map(Some)).collect();
+        let y = op.infer(&specs).unwrap().remove(0).shape;
+        let y = g.add_value(Value::new("y", DType::F32, &y));
+        let (name, doc) = ("n".into(), String::new());
+        g.nodes.push(Node { name, op, inputs, outputs: vec![y], doc });
+        (g.inputs, g.outputs) = (vec![0], vec![y]);
+        g
+    }
+
+    #[test]
+    fn hours_of_arithmetic_are_refused() {
+        let list =
+            |name: &str, values: &[i64]| Attrs::new().with(name, Attr::Ints(values.to_vec()));
+        let pool =
+            |op: &str, side| graph(op, list("kernel_shape", &[side; 2]), &[1, 1, 8192, 8192], None);
+        let conv = |side| {
+            let size = [1, 64, side, side];
+            graph("Conv", list("pads", &[9; 4]), &size, Some(&[64, 64, 19, 19]))
+        };
+        let lrn = |size| {
+            let attrs = Attrs::new().with("size", Attr::Int(size));
+            graph("LRN", attrs, &[1, 1 << 20, 8, 8], None)
+        };
+        // 64 * 64 * 19 * 19 products for each pixel; 1024 * 1024 elements in each of 7169 * 7169
+        // windows; a million neighbours of 64 million elements.
+        let cases = [
+            (conv(100), 14_786_560_000),
+            (conv(2800), 11_592_663_040_000),
+            (pool("MaxPool", 3), 8190 * 8190 * 9),
+            (pool("MaxPool", 1024), 7169 * 7169 << 20),
+            (pool("AveragePool", 1024), 7169 * 7169 << 20),
+            (lrn(5), 5 << 26),
+            (lrn(1 << 20), 1 << 46),
+            (graph("Relu", Attrs::new(), &[1, 1000], None), 1000),
+            (graph("GlobalMaxPool", Attrs::new(), &[1, 2, 30, 30], None), 1800),
+        ];
+        for (g, expected) in cases {
+            assert_eq!(operations(&g), expected, "{}", g.nodes[0].op.name());
+            if expected > MAX_OPERATIONS {
+                let error = Plan::compile(&g, Isa::best()).err().unwrap().to_string();
+                assert!(error.contains("`slow`") && error.contains("daq inspect"), "{error}");
+            }
+        }
+    }
 }

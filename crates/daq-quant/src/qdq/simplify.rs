@@ -3,19 +3,22 @@
 //! All but [`quantize_biases`] leave every code as it was: a quantizer is monotone, so clamping
 //! before it is clamping after it, and elements that only move are quantized anywhere.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use daq::ops::{DequantizeLinear, Quantization, QuantizeLinear};
 use daq::{DType, Graph, Node, Op, QuantParams, Tensor, Value, ValueId};
 
+use super::stays_float;
+
 /// The largest bias in steps: as much again is left to the products.
 const MAX_BIAS: f32 = (1 << 30) as f32;
 
-/// Brings a QDQ graph to the form that `fold` matches.
-pub(super) fn simplify(graph: &mut Graph) {
+/// Brings a QDQ graph to the form that `fold` matches, but for operators that stay float for a
+/// reason.
+pub(super) fn simplify(graph: &mut Graph, reasons: &BTreeMap<String, String>) {
     shift_signed(graph);
-    quantize_moves(graph);
-    move_clamps(graph);
+    quantize_moves(graph, reasons);
+    move_clamps(graph, reasons);
     quantize_biases(graph);
 }
 
@@ -64,7 +67,7 @@ fn is_weight(graph: &Graph, consumers: &[Vec<usize>], id: ValueId) -> bool {
 }
 
 /// An operator that only moves dequantized codes gets a quantizer of the same scale behind it.
-fn quantize_moves(graph: &mut Graph) {
+fn quantize_moves(graph: &mut Graph, reasons: &BTreeMap<String, String>) {
     let consumers = graph.consumers();
     // Floats that are quantized where they are read.
     let quantizers = graph.nodes.iter().map(|n| matches!(n.op, Op::QuantizeLinear(_)));
@@ -85,6 +88,7 @@ fn quantize_moves(graph: &mut Graph) {
         }
         // A padding other than 0 may have no code.
         let exact = match &node.op {
+            _ if stays_float(graph, reasons, &node) => false,
             Op::Pad(_) => node.op.to_attrs().float("value", 0.0).is_ok_and(|v| v == 0.0),
             op => op.quantization() == Quantization::Moves,
         };
@@ -130,7 +134,7 @@ fn pair(graph: &mut Graph, float: ValueId, quant: &QuantParams) -> [Node; 2] {
 
 /// A clamp between an operator and a quantizer goes where saturation does the same. Elsewhere it
 /// clamps codes: the quantizer is repeated before it.
-fn move_clamps(graph: &mut Graph) {
+fn move_clamps(graph: &mut Graph, reasons: &BTreeMap<String, String>) {
     use Quantization::{FloatInside, Integer, Table, Weighted};
     let (producers, consumers) = (graph.producers(), graph.consumers());
     let mut before: HashMap<usize, [Node; 2]> = HashMap::new();
@@ -139,13 +143,19 @@ fn move_clamps(graph: &mut Graph) {
         let node = &graph.nodes[i];
         let own_scale = matches!(node.op.quantization(), Weighted | Integer | FloatInside | Table);
         let changed = dropped[i] || before.contains_key(&i);
-        if !own_scale || changed || !reads_codes(graph, &producers, node) {
+        if !own_scale
+            || changed
+            || stays_float(graph, reasons, node)
+            || !reads_codes(graph, &producers, node)
+        {
             continue;
         }
         let Some(clamp) = only_reader(graph, &consumers, node) else { continue };
         let Some((low, high)) = graph.nodes[clamp].op.clamp() else { continue };
         let Some(q) = only_reader(graph, &consumers, &graph.nodes[clamp]) else { continue };
-        if !matches!(graph.nodes[q].op, Op::QuantizeLinear(_)) {
+        if !matches!(graph.nodes[q].op, Op::QuantizeLinear(_))
+            || stays_float(graph, reasons, &graph.nodes[clamp])
+        {
             continue;
         }
         let Some(quant) = u8_quant(&graph.values[graph.nodes[q].outputs[0]]).cloned() else {

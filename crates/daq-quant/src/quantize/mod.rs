@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use daq::ops::{DequantizeLinear, Quantization, QuantizeLinear};
 use daq::{DType, Graph, Node, Op, Value, ValueId};
 
+use crate::qdq;
 use crate::range::Range;
 
 /// The ranges of a graph's values by name, from calibration.
@@ -131,6 +132,8 @@ pub fn quantize(
         return Err(QuantizeError::AlreadyQuantized { value: value.name.clone() });
     }
     check_names(float, options)?;
+    weights::check_finite(float)?;
+    let ranges = &with_shared(float, ranges);
     let (mut graph, absorbed) = absorb_activations(float, ranges, options);
     let reasons = select::float_reasons(&graph, ranges, options);
     let scales = scales::choose(&graph, &reasons, ranges, options.power_of_two_scales);
@@ -144,6 +147,7 @@ pub fn quantize(
     if options.float_input {
         graph.metadata.insert(FLOAT_INPUT.into(), "1".into());
     }
+    note_reasons(&mut graph, float, &decisions);
     graph.remove_unused();
     graph.validate()?;
     let mut messages = Vec::new();
@@ -157,6 +161,25 @@ pub fn quantize(
         ));
     }
     Ok(Quantized { graph, decisions, messages })
+}
+
+/// Calibration does not watch what keeps the scale of its input. Where that input stays in float,
+/// its range serves the operators behind.
+fn with_shared(float: &Graph, ranges: &Ranges) -> Ranges {
+    let mut ranges = ranges.clone();
+    let name = |id: ValueId| float.values[id].name.as_str();
+    for node in &float.nodes {
+        if !matches!(node.op.quantization(), Quantization::Moves | Quantization::Averages) {
+            continue;
+        }
+        let Some(range) = node.inputs[0].and_then(|x| ranges.get(name(x)).copied()) else {
+            continue;
+        };
+        for &id in &node.outputs {
+            ranges.entry(name(id).to_string()).or_insert(range);
+        }
+    }
+    ranges
 }
 
 fn check_names(graph: &Graph, options: &QuantizeOptions) -> Result<(), QuantizeError> {
@@ -246,6 +269,22 @@ fn decisions(
             Decision { node: name, op: node.op.name().to_string(), float_because: reason, macs }
         })
         .collect()
+}
+
+/// Says in the graph's metadata what stays in float, so that [`qdq::fold`] leaves it so.
+fn note_reasons(graph: &mut Graph, float: &Graph, decisions: &[Decision]) {
+    let reasons: BTreeMap<&str, &str> = float
+        .nodes
+        .iter()
+        .zip(decisions)
+        .filter_map(|(n, d)| {
+            Some((float.values[*n.outputs.first()?].name.as_str(), d.float_because.as_deref()?))
+        })
+        .collect();
+    if !reasons.is_empty() {
+        let json = serde_json::json!(reasons).to_string();
+        graph.metadata.insert(qdq::FLOAT_BECAUSE.into(), json);
+    }
 }
 
 /// The graph while its values become codes.

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use daq::{Graph, Node, Op, QuantParams, Tensor, Value, ValueId};
+use daq::ops::Quantization;
+use daq::{DType, Graph, Node, Op, QuantParams, Tensor, Value, ValueId};
 
 use super::{QuantizeError, QuantizeOptions, Weights};
 use crate::range::{Range, rounded_up};
@@ -38,15 +39,6 @@ pub(super) fn quantize(
     let bias_id = node.inputs.get(2).copied().flatten();
     let mut bias = bias_id.and_then(|id| graph.values[id].data.clone());
     fold_gemm(&mut node.op, &mut weights, &mut bias, &graph.values[w].shape);
-    let finite = |t: &Tensor| t.data::<f32>().iter().all(|v| v.is_finite());
-    for (id, tensor) in [(Some(w), Some(&weights)), (bias_id, bias.as_ref())] {
-        if let (Some(id), Some(tensor)) = (id, tensor)
-            && !finite(tensor)
-        {
-            let tensor = graph.values[id].name.clone();
-            return Err(QuantizeError::NotFinite { tensor, node: name });
-        }
-    }
     let channels = Channels::of(&node.op, weights.shape());
     let x_scale = x_quant.scale[0];
     let limits = Limits { x_scale, few_digits: options.power_of_two_scales };
@@ -79,6 +71,23 @@ pub(super) fn quantize(
         let name = unique(graph, &bias_name, &name, id);
         let value = Value::constant(name, Tensor::from_slice(&[codes.len()], &codes));
         node.inputs[2] = Some(graph.add_value(value.with_quant(quant)));
+    }
+    Ok(())
+}
+
+/// Refuses weights and biases that hold NaN or infinity, also those that will stay in float.
+pub(super) fn check_finite(graph: &Graph) -> Result<(), QuantizeError> {
+    let weighted = |n: &&Node| n.op.quantization() == Quantization::Weighted;
+    for node in graph.nodes.iter().filter(weighted) {
+        for value in node.inputs.iter().flatten().map(|&id| &graph.values[id]) {
+            let finite = |t: &Tensor| {
+                t.dtype() != DType::F32 || t.data::<f32>().iter().all(|v| v.is_finite())
+            };
+            if !value.data.as_ref().is_none_or(finite) {
+                let (tensor, node) = (value.name.clone(), graph.node_name(node).to_string());
+                return Err(QuantizeError::NotFinite { tensor, node });
+            }
+        }
     }
     Ok(())
 }

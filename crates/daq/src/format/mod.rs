@@ -76,7 +76,8 @@ pub fn to_bytes(graph: &Graph) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes `graph` to `path`, beside it first: the file appears whole or not at all.
+/// Writes `graph` to `path`, beside it first: the file appears whole or not at all. A symbolic link
+/// is followed; a device or pipe, which must not be replaced, is written directly.
 ///
 /// # Errors
 /// Those of [`to_bytes`]; [`Error::File`] where `path` cannot be written. Nothing is left behind.
@@ -84,17 +85,22 @@ pub fn write(graph: &Graph, path: &Path) -> Result<()> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let bytes = to_bytes(graph)?;
     let fail = |why: std::io::Error| file_error(path.display().to_string(), why);
-    let mut name = path
+    let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if resolved.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+        let mut file = File::options().write(true).open(&resolved).map_err(fail)?;
+        return file.write_all(&bytes).map_err(fail);
+    }
+    let mut name = resolved
         .file_name()
         .ok_or_else(|| file_error(path.display().to_string(), "give the name of a file to write"))?
         .to_os_string();
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     name.push(format!(".tmp{}-{count}", std::process::id()));
-    let beside = path.with_file_name(name);
+    let beside = resolved.with_file_name(name);
     let mut file = File::create(&beside).map_err(fail)?;
     let written = file.write_all(&bytes).and_then(|()| file.sync_all());
     drop(file);
-    written.and_then(|()| fs::rename(&beside, path)).map_err(|why| {
+    written.and_then(|()| fs::rename(&beside, &resolved)).map_err(|why| {
         // The first error is the one to report.
         let _ = fs::remove_file(&beside);
         fail(why)

@@ -89,6 +89,10 @@ impl Operator for AveragePool {
         self.pixels(&s, x.data::<f32>(), all, y.data_mut(), |x| x, |y| y);
     }
 
+    fn operations(&self, inputs: &[Option<Spec>], outputs: &[Spec]) -> u64 {
+        window_operations(&self.window, inputs, outputs)
+    }
+
     fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
         LayoutRule::ChannelsLast
     }

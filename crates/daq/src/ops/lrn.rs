@@ -63,6 +63,11 @@ impl Operator for Lrn {
         }
     }
 
+    fn operations(&self, _: &[Option<Spec>], outputs: &[Spec]) -> u64 {
+        let neighbours = |y: &Spec| y.shape.get(1).map_or(1, |&c| self.size.min(c)) as u64;
+        outputs.iter().map(|y| elements(y).saturating_mul(neighbours(y))).sum()
+    }
+
     fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
         LayoutRule::ChannelsLast
     }

@@ -55,6 +55,10 @@ impl Operator for MaxPool {
         }
     }
 
+    fn operations(&self, inputs: &[Option<Spec>], outputs: &[Spec]) -> u64 {
+        window_operations(&self.window, inputs, outputs)
+    }
+
     fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
         LayoutRule::ChannelsLast
     }

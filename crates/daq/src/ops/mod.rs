@@ -39,6 +39,11 @@ impl Spec {
     }
 }
 
+/// The number of elements.
+pub(crate) fn elements(spec: &Spec) -> u64 {
+    spec.shape.iter().fold(1, |n: u64, &d| n.saturating_mul(d as u64))
+}
+
 /// A constant input that daq holds as an attribute: the shape of Reshape, the bounds of Clip.
 #[derive(Clone, Copy, Debug)]
 pub struct AttrInput {
@@ -120,6 +125,13 @@ pub trait Operator: Clone + Debug + PartialEq + Into<Op> {
     /// Multiply-accumulate operations, from logical shapes.
     fn macs(&self, _inputs: &[Option<Spec>], _outputs: &[Spec]) -> u64 {
         0
+    }
+
+    /// Elements read, written or multiplied, from logical shapes: about how long it takes, in the
+    /// unit of [`MAX_OPERATIONS`](crate::plan::MAX_OPERATIONS).
+    fn operations(&self, inputs: &[Option<Spec>], outputs: &[Spec]) -> u64 {
+        let specs = inputs.iter().flatten().chain(outputs);
+        specs.map(elements).max().unwrap_or(0).max(self.macs(inputs, outputs))
     }
 
     /// Bounds that this operator clamps floats to, where that is all it does: an activation that a
@@ -209,6 +221,11 @@ macro_rules! ops {
             /// See [`Operator::macs`].
             pub fn macs(&self, inputs: &[Option<Spec>], outputs: &[Spec]) -> u64 {
                 match self { $(Op::$name(op) => op.macs(inputs, outputs)),* }
+            }
+
+            /// See [`Operator::operations`].
+            pub fn operations(&self, inputs: &[Option<Spec>], outputs: &[Spec]) -> u64 {
+                match self { $(Op::$name(op) => op.operations(inputs, outputs)),* }
             }
 
             /// See [`Operator::clamp`].

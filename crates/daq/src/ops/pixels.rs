@@ -20,6 +20,12 @@ pub(crate) fn check_taps([h, w]: [usize; 2], inputs: &[Option<Spec>]) -> Result<
     }
 }
 
+/// [`Operator::operations`] of a pooling: each output reads its window.
+pub(crate) fn window_operations(window: &Window, inputs: &[Option<Spec>], outputs: &[Spec]) -> u64 {
+    let taps = pool_shape(window, inputs).map_or(1, |(s, _)| s.taps() as u64);
+    outputs.iter().map(|y| elements(y).saturating_mul(taps)).sum()
+}
+
 /// The geometry of a pooling over a logical input.
 pub(crate) fn pool_shape(
     window: &Window,
