@@ -97,7 +97,8 @@ impl Labels {
 /// of a word with a known extension where there is one, else that of the first word.
 fn file_and_class(line: &str) -> Option<(&str, usize)> {
     let class = |rest: &str| rest.split_whitespace().next()?.parse().ok();
-    if let Some((file, rest)) = line.strip_prefix('"').and_then(|quoted| quoted.split_once('"')) {
+    if let Some(quoted) = line.strip_prefix('"') {
+        let (file, rest) = quoted.split_once('"')?;
         return Some((file, class(rest)?));
     }
     let ends = line.match_indices(char::is_whitespace).map(|(end, _)| line.split_at(end));
