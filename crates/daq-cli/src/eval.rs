@@ -1,15 +1,17 @@
 //! `daq eval`: how good a model is on labelled pictures, and how close to its float original.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use daq::Model;
 use daq_quant::calibrate::Samples;
 use daq_quant::evaluate::{Classes, Evaluate, Scores, evaluate};
 use daq_quant::labels::Labels;
+use daq_quant::preprocess_check::{self, PreprocessCheck};
 use daq_quant::samples::PreparedDataset;
 
+use crate::compare;
 use crate::messages::{self, Progress};
 use crate::model;
 use crate::options::{PreprocessArgs, SampleArgs, ShapeArgs, usage};
@@ -53,7 +55,8 @@ pub struct Args {
     pub json: bool,
 }
 
-struct ByName(Labels);
+/// Labels of pictures, by the name of the file.
+pub struct ByName(Labels);
 
 impl Classes for ByName {
     fn class(&self, name: &str) -> Option<usize> {
@@ -63,7 +66,7 @@ impl Classes for ByName {
 
 /// Runs the command.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
-    let labels = labels(args)?;
+    let labels = labels(args.labels.as_deref(), &args.images)?;
     if labels.is_none() && args.reference.is_none() {
         return Err(usage(format!(
             "nothing to compare with: {} has no labels.txt; give --labels or --reference",
@@ -109,13 +112,18 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     if scores.n == 0 {
         bail!("none of the {} could be used", count(scores.skipped.len(), "sample"));
     }
+    // A quantized model saturates what its input's scale does not hold, so the original knows better.
+    let judge = reference.as_ref().unwrap_or(&model);
+    let check = preprocess_check::check(judge.graph(), &data, args.samples.workers())?;
+    compare::warn(check.as_ref());
     let rate = data.len() as f64 / time.as_secs_f64().max(1e-9);
-    print(&scores, rate, args.json, out)
+    print(&scores, check.as_ref(), rate, args.json, out)
 }
 
-fn labels(args: &Args) -> Result<Option<ByName>> {
-    let beside = args.images.join("labels.txt");
-    let path = args.labels.clone().or_else(|| beside.is_file().then_some(beside));
+/// The labels in `file`, else those in the folder of pictures, where it has some.
+pub fn labels(file: Option<&Path>, images: &Path) -> Result<Option<ByName>> {
+    let beside = images.join("labels.txt");
+    let path = file.map(Path::to_owned).or_else(|| beside.is_file().then_some(beside));
     Ok(path.map(|p| Labels::read(&p)).transpose()?.map(ByName))
 }
 
@@ -137,7 +145,7 @@ fn check_classes(model: &Model, labels: &Labels, args: &Args) -> Result<()> {
     }
 }
 
-fn open_reference(path: &std::path::Path, model: &Model, shapes: &ShapeArgs) -> Result<Model> {
+fn open_reference(path: &Path, model: &Model, shapes: &ShapeArgs) -> Result<Model> {
     let open = model::open(
         path,
         &if model::is_daq(path)? { ShapeArgs::default() } else { shapes.clone() },
@@ -154,7 +162,13 @@ fn open_reference(path: &std::path::Path, model: &Model, shapes: &ShapeArgs) -> 
     }
 }
 
-fn print(scores: &Scores, rate: f64, json: bool, out: &mut dyn Write) -> Result<()> {
+fn print(
+    scores: &Scores,
+    check: Option<&PreprocessCheck>,
+    rate: f64,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<()> {
     if json {
         let skipped: Vec<_> = scores
             .skipped
@@ -168,6 +182,7 @@ fn print(scores: &Scores, rate: f64, json: bool, out: &mut dyn Write) -> Result<
             "agreement": scores.agreement,
             "sqnr_db": scores.sqnr_db,
             "skipped": skipped,
+            "preprocessing": check,
             "pictures_per_second": rate,
         });
         writeln!(out, "{json:#}")?;

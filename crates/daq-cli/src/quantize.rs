@@ -12,12 +12,14 @@ use daq_quant::calibrate::{CalibrateOptions, Calibration, calibrate};
 use daq_quant::dataset::DatasetKind;
 use daq_quant::files::{is_writable, write_atomically};
 use daq_quant::observe::CalibrationMethod;
+use daq_quant::preprocess_check::{self, PreprocessCheck};
 use daq_quant::qdq::{self, FLOAT_OUTPUT};
 use daq_quant::quantize::{Decision, QuantizeOptions, Weights, quantize};
 use daq_quant::samples::{PREPROCESS, PreparedDataset};
 use daq_quant::table::Table;
 use daq_quant::{calibrate::Samples, onnx};
 
+use crate::compare;
 use crate::messages::{self, Progress};
 use crate::model::{self, VERSION};
 use crate::options::{PreprocessArgs, SampleArgs, ShapeArgs, positive};
@@ -159,17 +161,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     }
     check_options(&float, args)?;
     let (calibration, time) = observe(&float, &data, args)?;
+    let check = preprocess_check::check(&float, &data, args.samples.workers())?;
+    compare::warn(check.as_ref());
 
-    let options = QuantizeOptions {
-        weights: args.weights.into(),
-        dequantize_after: args.dequantize_after.clone(),
-        quantize_after: args.quantize_after.clone(),
-        float_input: args.float_input,
-        exclude: args.exclude.clone(),
-        ops: args.ops.clone(),
-        power_of_two_scales: args.power_of_two_scales,
-    };
-    let quantized = quantize(&float, &calibration.ranges(), &options)?;
+    let quantized = quantize(&float, &calibration.ranges(), &options(args))?;
     let mut graph = quantized.graph;
     describe(&mut graph, &float, args, &data);
     let unfolded = qdq::unfold(&graph);
@@ -191,8 +186,22 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
         pictures: data.dataset.kind() == DatasetKind::Pictures,
         decisions: quantized.decisions,
         messages: quantized.messages,
+        check,
     }
     .print(out)
+}
+
+/// What to quantize, and how.
+pub fn options(args: &Args) -> QuantizeOptions {
+    QuantizeOptions {
+        weights: args.weights.into(),
+        dequantize_after: args.dequantize_after.clone(),
+        quantize_after: args.quantize_after.clone(),
+        float_input: args.float_input,
+        exclude: args.exclude.clone(),
+        ops: args.ops.clone(),
+        power_of_two_scales: args.power_of_two_scales,
+    }
 }
 
 /// The quantized model's path, and whether it is not where it was expected: beside the model, or in
@@ -268,6 +277,7 @@ struct Summary<'a> {
     pictures: bool,
     decisions: Vec<Decision>,
     messages: Vec<String>,
+    check: Option<PreprocessCheck>,
 }
 
 impl Summary<'_> {
@@ -307,6 +317,7 @@ impl Summary<'_> {
                 "seconds": seconds,
                 "pictures_per_second": rate,
                 "messages": self.messages,
+                "preprocessing": self.check,
                 "next": next,
             });
             writeln!(out, "{json:#}")?;

@@ -177,7 +177,8 @@ fn run(session: &mut Session, sample: &[(String, Tensor)]) -> daq::Result<Vec<Te
     session.run(&inputs, Some(DType::F32))
 }
 
-fn sqnr_db(expected: &[Tensor], outputs: &[Tensor]) -> f64 {
+/// `10 log10(sum ref^2 / sum (ref - out)^2)` over all outputs of one sample, in dB.
+pub(crate) fn sqnr_db(expected: &[Tensor], outputs: &[Tensor]) -> f64 {
     let (mut signal, mut noise) = (0f64, 0f64);
     for (e, o) in expected.iter().zip(outputs) {
         if e.dtype() != DType::F32 || o.dtype() != DType::F32 {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod calibrate;
+pub mod compare;
 pub mod dataset;
 pub mod evaluate;
 pub mod files;
@@ -13,6 +14,7 @@ pub mod observe;
 pub mod onnx;
 pub mod passes;
 pub mod preprocess;
+pub mod preprocess_check;
 pub mod qdq;
 pub mod quantize;
 pub mod range;

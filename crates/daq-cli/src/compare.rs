@@ -1,0 +1,204 @@
+//! `daq compare`: why an 8-bit model differs from its float original, operator by operator.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow, bail};
+use daq::Graph;
+use daq_quant::calibrate::Samples;
+use daq_quant::compare::{CompareOptions, Comparison, HURTS_DB, OperatorError, compare};
+use daq_quant::evaluate::Classes;
+use daq_quant::preprocess_check::{self, PreprocessCheck};
+use daq_quant::samples::PreparedDataset;
+
+use crate::eval::{self, ByName};
+use crate::messages::{self, Progress};
+use crate::model;
+use crate::options::{PreprocessArgs, SampleArgs, ShapeArgs, positive};
+use crate::output::{self, count, percent};
+
+const EXAMPLE: &str = "\
+Example:
+  daq compare mobilenet_v2.onnx quant-mobilenet_v2.onnx --images pictures --samples 100 \\
+    --suggest --report report.html
+
+The local error of an operator is its own: it is fed with the float model's activations, quantized. The accumulated
+error is that of all of the network up to there.
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+/// Shows which operators of an 8-bit model differ most from the float one, and why.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// The float model: .onnx or .daq
+    #[arg(value_name = "FLOAT.onnx")]
+    pub float: PathBuf,
+    /// The model quantized from it: .onnx or .daq
+    #[arg(value_name = "QUANTIZED")]
+    pub quantized: PathBuf,
+    /// The folder of pictures (.jpg, .png) or arrays (.npy, .npz)
+    #[arg(long, value_name = "DIR", alias = "image_dir", alias = "image-dir", alias = "data")]
+    pub images: PathBuf,
+    /// The classes of the pictures [default: labels.txt in the folder, where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Added to each label: 1 where the model's class 0 is the background
+    #[arg(long = "class-offset", alias = "class_offset", value_name = "N", default_value_t = 0)]
+    pub class_offset: usize,
+    /// Show this many of the worst operators
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
+    pub top: usize,
+    /// Show all operators, in order
+    #[arg(long, conflicts_with = "top")]
+    pub all: bool,
+    #[command(flatten)]
+    pub samples: SampleArgs,
+    #[command(flatten)]
+    pub preprocess: PreprocessArgs,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+    /// Print JSON; shares are from 0 to 1
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
+    let quantized = model::open(&args.quantized, &shapes_for(&args.quantized, &args.shapes)?)?;
+    let float = model::open(&args.float, &shapes_for(&args.float, &args.shapes)?)?;
+    let known = model::preprocess(&quantized, &args.quantized)?;
+    let settings = args.preprocess.settings(known)?;
+    let mut data = PreparedDataset::open(&args.images, &float, settings)?;
+    if let Some(samples) = args.samples.samples {
+        data.dataset.choose(samples, args.samples.seed);
+    }
+    let labels = eval::labels(args.labels.as_deref(), &args.images)?;
+    let comparison = measure(&float, &quantized, &data, labels.as_ref(), args)?;
+    let check = preprocess_check::check(&float, &data, args.samples.workers())?;
+    messages::skipped(&comparison.skipped);
+    warn(check.as_ref());
+    if args.json {
+        let mut json = serde_json::to_value(&comparison)?;
+        json["preprocessing"] = serde_json::to_value(&check)?;
+        writeln!(out, "{json:#}")?;
+        return Ok(());
+    }
+    print(&comparison, args, out)
+}
+
+fn shapes_for(path: &std::path::Path, shapes: &ShapeArgs) -> Result<ShapeArgs> {
+    Ok(if model::is_daq(path)? { ShapeArgs::default() } else { shapes.clone() })
+}
+
+/// Says what is suspicious about the preprocessing.
+pub fn warn(check: Option<&PreprocessCheck>) {
+    if let Some(warning) = check.and_then(|c| c.warning.as_ref()) {
+        log::warn!("{warning}");
+    }
+}
+
+fn measure(
+    float: &Graph,
+    quantized: &Graph,
+    data: &PreparedDataset,
+    labels: Option<&ByName>,
+    args: &Args,
+) -> Result<Comparison> {
+    let options = CompareOptions {
+        classes: labels.map(|l| l as &dyn Classes),
+        class_offset: args.class_offset,
+        workers: args.samples.workers(),
+    };
+    let progress = Progress::new("comparing", data.len());
+    let comparison = compare(float, quantized, data, &options, &|| progress.step());
+    progress.finish();
+    comparison.map_err(|e| anyhow!("{}: {e}", args.quantized.display()))
+}
+
+fn print(c: &Comparison, args: &Args, out: &mut dyn Write) -> Result<()> {
+    for (name, share) in
+        [("float top-1", c.float_top1), ("8-bit top-1", c.top1), ("agreement", c.agreement)]
+    {
+        if let Some(share) = share {
+            writeln!(out, "{name:11} {:>8}", percent(share))?;
+        }
+    }
+    writeln!(out, "{:11} {:>8}", "SQNR", format!("{:.1} dB", c.sqnr_db))?;
+    let skipped = match c.skipped.len() {
+        0 => String::new(),
+        n => format!(", {n} skipped"),
+    };
+    writeln!(out, "{}{skipped}\n", count(c.n, "sample"))?;
+    match c.first() {
+        Some(first) => writeln!(
+            out,
+            "the first operator that hurts: {} ({}): {}",
+            first.node,
+            first.op,
+            why(first)
+        )?,
+        None => writeln!(
+            out,
+            "no operator hurts on its own: each keeps a local SQNR of at least {HURTS_DB} dB"
+        )?,
+    }
+    let chosen: Vec<usize> = match args.all {
+        true => (0..c.operators.len()).collect(),
+        false => c.worst().into_iter().take(args.top).collect(),
+    };
+    if !args.all {
+        writeln!(
+            out,
+            "the {} with the largest errors of their own:",
+            count(chosen.len(), "operator")
+        )?;
+    }
+    let headings = [
+        "#",
+        "node",
+        "op",
+        ">local",
+        ">accumulated",
+        ">cosine",
+        ">max",
+        ">clipped",
+        ">unused",
+        "range",
+    ];
+    let rows = chosen.into_iter().map(|i| row(i, &c.operators[i])).collect();
+    writeln!(out, "\n{}", output::table(&headings, rows))?;
+    if !c.unmatched.is_empty() {
+        writeln!(out, "\nwithout a counterpart in the float model: {}", c.unmatched.join(", "))?;
+    }
+    Ok(())
+}
+
+fn row(i: usize, o: &OperatorError) -> Vec<String> {
+    let db = |d: f64| format!("{d:.1} dB");
+    let share = |of: fn(&daq_quant::compare::Spread) -> f64| {
+        o.output.as_ref().map_or(String::new(), |s| percent(of(s)))
+    };
+    vec![
+        i.to_string(),
+        o.node.clone(),
+        o.op.into(),
+        o.local.map_or(String::new(), |d| db(d.sqnr_db)),
+        db(o.accumulated.sqnr_db),
+        format!("{:.4}", o.local.unwrap_or(o.accumulated).cosine),
+        format!("{:.3}", o.local.unwrap_or(o.accumulated).max),
+        share(|s| s.clipped),
+        share(|s| s.unused),
+        o.output.as_ref().map_or("float".into(), |s| format!("{:.2} to {:.2}", s.low, s.high)),
+    ]
+}
+
+/// What is wrong with an operator, as far as its numbers say.
+fn why(o: &OperatorError) -> String {
+    let local = o.local.map_or(String::new(), |d| format!("local SQNR {:.1} dB", d.sqnr_db));
+    local
+}
+
+#[allow(dead_code)]
+fn todo() -> Result<()> {
+    bail!("")
+}
