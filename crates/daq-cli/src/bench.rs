@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use daq::{DType, Model, Session, Tensor};
+use daq::{DType, Graph, Model, Session, Tensor};
+use daq_quant::report::{Speed, isa_name};
 
 use crate::model;
 use crate::options::{ShapeArgs, positive, threads};
@@ -131,6 +132,33 @@ fn inputs(session: &Session) -> Vec<(String, Tensor)> {
         }
     };
     session.inputs().into_iter().map(|p| (p.name.clone(), input(p))).collect()
+}
+
+/// How long a float and a quantized model take here with one thread: medians of runs in turn, so that
+/// other work on the machine slows both.
+pub fn speed(float: &Graph, quantized: &Graph) -> Result<Speed> {
+    const BUDGET: Duration = Duration::from_secs(2);
+    const MOST_RUNS: usize = 50;
+    let mut sessions = Vec::new();
+    for graph in [float, quantized] {
+        let session = Model::from_graph(graph.clone())?.session(1);
+        let given = inputs(&session);
+        sessions.push((session, given));
+    }
+    let mut times = [Vec::new(), Vec::new()];
+    let start = Instant::now();
+    while times[0].len() < 3 || (start.elapsed() < BUDGET && times[0].len() < MOST_RUNS) {
+        for ((session, given), times) in sessions.iter_mut().zip(&mut times) {
+            let given: Vec<_> = given.iter().map(|(name, t)| (name.as_str(), t)).collect();
+            // The run before fetches the weights that the other model has pushed out.
+            session.run(&given, None)?;
+            let start = Instant::now();
+            session.run(&given, None)?;
+            times.push(ms(start.elapsed()));
+        }
+    }
+    let [float_ms, quantized_ms] = times.map(|mut t| min_median(&mut t).1);
+    Ok(Speed { float_ms, quantized_ms, threads: 1, isa: isa_name().into() })
 }
 
 fn profile(session: &mut Session, runs: usize) -> Vec<Step> {

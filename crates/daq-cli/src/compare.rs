@@ -1,21 +1,24 @@
 //! `daq compare`: why an 8-bit model differs from its float original, operator by operator.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow, bail};
-use daq::Graph;
+use anyhow::{Result, anyhow};
+use daq::{Graph, Model};
 use daq_quant::calibrate::Samples;
 use daq_quant::compare::{CompareOptions, Comparison, HURTS_DB, OperatorError, compare};
 use daq_quant::evaluate::Classes;
 use daq_quant::preprocess_check::{self, PreprocessCheck};
+use daq_quant::report::{Suggestions, Trial};
 use daq_quant::samples::PreparedDataset;
 
 use crate::eval::{self, ByName};
 use crate::messages::{self, Progress};
 use crate::model;
-use crate::options::{PreprocessArgs, SampleArgs, ShapeArgs, positive};
+use crate::options::{LabelArgs, PreprocessArgs, SampleArgs, ShapeArgs, positive};
 use crate::output::{self, count, percent};
+use crate::report::{self, About, ReportArgs};
+use crate::suggest::suggest;
 
 const EXAMPLE: &str = "\
 Example:
@@ -39,12 +42,8 @@ pub struct Args {
     /// The folder of pictures (.jpg, .png) or arrays (.npy, .npz)
     #[arg(long, value_name = "DIR", alias = "image_dir", alias = "image-dir", alias = "data")]
     pub images: PathBuf,
-    /// The classes of the pictures [default: labels.txt in the folder, where there is one]
-    #[arg(long, value_name = "FILE")]
-    pub labels: Option<PathBuf>,
-    /// Added to each label: 1 where the model's class 0 is the background
-    #[arg(long = "class-offset", alias = "class_offset", value_name = "N", default_value_t = 0)]
-    pub class_offset: usize,
+    #[command(flatten)]
+    pub labels: LabelArgs,
     /// Show this many of the worst operators
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
     pub top: usize,
@@ -57,6 +56,14 @@ pub struct Args {
     pub preprocess: PreprocessArgs,
     #[command(flatten)]
     pub shapes: ShapeArgs,
+    /// Quantize again with other flags, and show which would help and how much
+    #[arg(long)]
+    pub suggest: bool,
+    #[command(flatten)]
+    pub report: ReportArgs,
+    /// Overwrite the report's file even if it is no report
+    #[arg(long)]
+    pub force: bool,
     /// Print JSON; shares are from 0 to 1
     #[arg(long)]
     pub json: bool,
@@ -64,6 +71,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
+    args.report.check(&[&args.float, &args.quantized], args.force)?;
     let quantized = model::open(&args.quantized, &shapes_for(&args.quantized, &args.shapes)?)?;
     let float = model::open(&args.float, &shapes_for(&args.float, &args.shapes)?)?;
     let known = model::preprocess(&quantized, &args.quantized)?;
@@ -72,21 +80,46 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     if let Some(samples) = args.samples.samples {
         data.dataset.choose(samples, args.samples.seed);
     }
-    let labels = eval::labels(args.labels.as_deref(), &args.images)?;
-    let comparison = measure(&float, &quantized, &data, labels.as_ref(), args)?;
-    let check = preprocess_check::check(&float, &data, args.samples.workers())?;
+    let labels = eval::labels(&args.labels, &args.images)?;
+    let workers = args.samples.workers();
+    let models = ((&*args.float, &float), (&*args.quantized, &quantized));
+    let comparison = measure(models.0, models.1, &data, labels.as_ref(), &args.labels, workers)?;
     messages::skipped(&comparison.skipped);
+    let check = preprocess_check::check(&float, &data, workers)?;
     warn(check.as_ref());
+    let suggestions = match args.suggest {
+        true => Some(suggest(&float, &quantized, &data, &comparison, workers)?),
+        false => None,
+    };
+    let about = About {
+        command: "compare",
+        float: models.0,
+        quantized: models.1,
+        data: &data,
+        comparison: &comparison,
+        check: check.as_ref(),
+        suggestions: suggestions.as_ref(),
+    };
+    report::write(&args.report, &about)?;
     if args.json {
         let mut json = serde_json::to_value(&comparison)?;
         json["preprocessing"] = serde_json::to_value(&check)?;
+        json["suggestions"] = serde_json::to_value(&suggestions)?;
+        json["report"] = serde_json::to_value(&args.report.report)?;
         writeln!(out, "{json:#}")?;
         return Ok(());
     }
-    print(&comparison, args, out)
+    print(&comparison, args, out)?;
+    if let Some(suggestions) = &suggestions {
+        print_suggestions(suggestions, out)?;
+    }
+    if let Some(path) = &args.report.report {
+        writeln!(out, "\n{}: open it in a browser", path.display())?;
+    }
+    Ok(())
 }
 
-fn shapes_for(path: &std::path::Path, shapes: &ShapeArgs) -> Result<ShapeArgs> {
+fn shapes_for(path: &Path, shapes: &ShapeArgs) -> Result<ShapeArgs> {
     Ok(if model::is_daq(path)? { ShapeArgs::default() } else { shapes.clone() })
 }
 
@@ -97,22 +130,28 @@ pub fn warn(check: Option<&PreprocessCheck>) {
     }
 }
 
-fn measure(
-    float: &Graph,
-    quantized: &Graph,
+/// Compares two models, each with the path of its file.
+pub fn measure(
+    float: (&Path, &Graph),
+    quantized: (&Path, &Graph),
     data: &PreparedDataset,
     labels: Option<&ByName>,
-    args: &Args,
+    args: &LabelArgs,
+    workers: usize,
 ) -> Result<Comparison> {
+    if let Some(labels) = labels {
+        let model = Model::from_graph(float.1.clone())?;
+        eval::check_classes(&model, labels, args.class_offset, float.0)?;
+    }
     let options = CompareOptions {
         classes: labels.map(|l| l as &dyn Classes),
         class_offset: args.class_offset,
-        workers: args.samples.workers(),
+        workers,
     };
     let progress = Progress::new("comparing", data.len());
-    let comparison = compare(float, quantized, data, &options, &|| progress.step());
+    let comparison = compare(float.1, quantized.1, data, &options, &|| progress.step());
     progress.finish();
-    comparison.map_err(|e| anyhow!("{}: {e}", args.quantized.display()))
+    comparison.map_err(|e| anyhow!("{}: {e}", quantized.0.display()))
 }
 
 fn print(c: &Comparison, args: &Args, out: &mut dyn Write) -> Result<()> {
@@ -175,8 +214,10 @@ fn print(c: &Comparison, args: &Args, out: &mut dyn Write) -> Result<()> {
 
 fn row(i: usize, o: &OperatorError) -> Vec<String> {
     let db = |d: f64| format!("{d:.1} dB");
-    let share = |of: fn(&daq_quant::compare::Spread) -> f64| {
-        o.output.as_ref().map_or(String::new(), |s| percent(of(s)))
+    let share = |of: fn(&daq_quant::compare::Spread) -> f64| match o.output.as_ref().map(of) {
+        Some(x) if x > 0.0 && x < 0.001 => format!("{:.3} %", 100.0 * x),
+        Some(x) => percent(x),
+        None => String::new(),
     };
     vec![
         i.to_string(),
@@ -194,11 +235,31 @@ fn row(i: usize, o: &OperatorError) -> Vec<String> {
 
 /// What is wrong with an operator, as far as its numbers say.
 fn why(o: &OperatorError) -> String {
-    let local = o.local.map_or(String::new(), |d| format!("local SQNR {:.1} dB", d.sqnr_db));
-    local
+    let own = o.local.map_or(f64::NAN, |d| d.sqnr_db);
+    let mut text = vec![format!("local SQNR {own:.1} dB")];
+    text.extend(o.causes());
+    text.join("; ")
 }
 
-#[allow(dead_code)]
-fn todo() -> Result<()> {
-    bail!("")
+fn print_suggestions(s: &Suggestions, out: &mut dyn Write) -> Result<()> {
+    let db = |d: f64| format!("{d:.1} dB");
+    let share = |s: Option<f64>| s.map_or(String::new(), percent);
+    let row = |name: &str, t: &Trial, gain: String| {
+        vec![name.to_owned(), db(t.sqnr_db), gain, share(t.agreement), share(t.macs_8bit)]
+    };
+    let mut rows = vec![row("as it is", &s.base, String::new())];
+    rows.extend(s.trials.iter().map(|t| row(&t.flags, t, format!("{:+.1} dB", t.gain_db))));
+    let headings = ["quantized again with", ">SQNR", ">gain", ">agreement", ">MACs in 8 bits"];
+    writeln!(
+        out,
+        "\nmeasured on {}, calibrated with {}:\n{}",
+        count(s.measured, "sample"),
+        count(s.calibrated, "sample"),
+        output::table(&headings, rows)
+    )?;
+    match s.trials.first().filter(|t| t.gain_db >= 0.5) {
+        Some(best) => writeln!(out, "the best: daq quantize ... {}", best.flags)?,
+        None => writeln!(out, "none of these brings half a dB")?,
+    }
+    Ok(())
 }

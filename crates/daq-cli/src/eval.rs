@@ -14,7 +14,7 @@ use daq_quant::samples::PreparedDataset;
 use crate::compare;
 use crate::messages::{self, Progress};
 use crate::model;
-use crate::options::{PreprocessArgs, SampleArgs, ShapeArgs, usage};
+use crate::options::{LabelArgs, PreprocessArgs, SampleArgs, ShapeArgs, usage};
 use crate::output::{count, percent};
 
 const EXAMPLE: &str = "\
@@ -35,12 +35,8 @@ pub struct Args {
     /// The folder of pictures (.jpg, .png) or arrays (.npy, .npz)
     #[arg(long, value_name = "DIR", alias = "image_dir", alias = "image-dir", alias = "data")]
     pub images: PathBuf,
-    /// The classes of the pictures [default: labels.txt in the folder, where there is one]
-    #[arg(long, value_name = "FILE")]
-    pub labels: Option<PathBuf>,
-    /// Added to each label: 1 where the model's class 0 is the background
-    #[arg(long = "class-offset", alias = "class_offset", value_name = "N", default_value_t = 0)]
-    pub class_offset: usize,
+    #[command(flatten)]
+    pub labels: LabelArgs,
     /// The model to compare outputs with
     #[arg(long, value_name = "FLOAT.onnx")]
     pub reference: Option<PathBuf>,
@@ -66,7 +62,7 @@ impl Classes for ByName {
 
 /// Runs the command.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
-    let labels = labels(args.labels.as_deref(), &args.images)?;
+    let labels = labels(&args.labels, &args.images)?;
     if labels.is_none() && args.reference.is_none() {
         return Err(usage(format!(
             "nothing to compare with: {} has no labels.txt; give --labels or --reference",
@@ -91,7 +87,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     }
     let model = Model::from_graph(graph)?;
     if let Some(labels) = &labels {
-        check_classes(&model, &labels.0, args)?;
+        check_classes(&model, labels, args.labels.class_offset, &args.model)?;
     }
     let reference = match &args.reference {
         Some(path) => Some(open_reference(path, &model, &args.shapes)?),
@@ -101,7 +97,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
         model: &model,
         reference: reference.as_ref(),
         classes: labels.as_ref().map(|l| l as &dyn Classes),
-        class_offset: args.class_offset,
+        class_offset: args.labels.class_offset,
         workers: args.samples.workers(),
     };
     let progress = Progress::new("evaluating", data.len());
@@ -120,27 +116,26 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     print(&scores, check.as_ref(), rate, args.json, out)
 }
 
-/// The labels in `file`, else those in the folder of pictures, where it has some.
-pub fn labels(file: Option<&Path>, images: &Path) -> Result<Option<ByName>> {
+/// The labels that are given, else those in the folder of pictures, where it has some.
+pub fn labels(args: &LabelArgs, images: &Path) -> Result<Option<ByName>> {
     let beside = images.join("labels.txt");
-    let path = file.map(Path::to_owned).or_else(|| beside.is_file().then_some(beside));
+    let path = args.labels.clone().or_else(|| beside.is_file().then_some(beside));
     Ok(path.map(|p| Labels::read(&p)).transpose()?.map(ByName))
 }
 
 /// A label beyond the model's classes means that the offset or the file is wrong.
-fn check_classes(model: &Model, labels: &Labels, args: &Args) -> Result<()> {
+pub fn check_classes(model: &Model, labels: &ByName, offset: usize, path: &Path) -> Result<()> {
     let classes: usize = match model.plan().outputs().next() {
         Some(port) => port.shape.iter().product(),
         None => 0,
     };
-    let highest = labels.highest_class().map_or(0, |c| c.saturating_add(args.class_offset));
+    let highest = labels.0.highest_class().map_or(0, |c| c.saturating_add(offset));
     match highest < classes {
         true => Ok(()),
         false => bail!(
-            "the labels go up to class {highest} (with --class-offset {}), but {} has {classes} \
-             classes",
-            args.class_offset,
-            args.model.display()
+            "the labels go up to class {highest} (with --class-offset {offset}), but {} has \
+             {classes} classes",
+            path.display()
         ),
     }
 }

@@ -14,7 +14,9 @@ mod model;
 mod options;
 mod output;
 mod quantize;
+mod report;
 mod run;
+mod suggest;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -19,6 +19,9 @@ pub const VERSION: &str = "daq.version";
 /// The metadata key of the class names, one a line.
 pub const LABELS: &str = "daq.labels";
 
+/// The metadata key of the flags that decided how a model was quantized: a JSON list.
+pub const OPTIONS: &str = "daq.options";
+
 /// Opens a `.daq` file or an `.onnx` model, told apart by content. A model that was quantized by
 /// whatever tool comes as one on codes.
 ///

@@ -113,6 +113,17 @@ pub struct ShapeArgs {
     pub shapes: Vec<InputShape>,
 }
 
+/// What the pictures show, where somebody knows.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LabelArgs {
+    /// The classes of the pictures [default: labels.txt in the folder, where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Added to each label: 1 where the model's class 0 is the background
+    #[arg(long = "class-offset", alias = "class_offset", value_name = "N", default_value_t = 0)]
+    pub class_offset: usize,
+}
+
 /// Which samples of a folder, and how many at once.
 #[derive(Args, Clone, Debug)]
 pub struct SampleArgs {

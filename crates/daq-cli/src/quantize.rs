@@ -20,10 +20,12 @@ use daq_quant::table::Table;
 use daq_quant::{calibrate::Samples, onnx};
 
 use crate::compare;
+use crate::eval;
 use crate::messages::{self, Progress};
-use crate::model::{self, VERSION};
-use crate::options::{PreprocessArgs, SampleArgs, ShapeArgs, positive};
+use crate::model::{self, OPTIONS, VERSION};
+use crate::options::{LabelArgs, PreprocessArgs, SampleArgs, ShapeArgs, positive};
 use crate::output::{self, quoted};
+use crate::report::{self, About, ReportArgs};
 
 const EXAMPLE: &str = "\
 Example:
@@ -36,7 +38,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 ///
 /// Runs the model on the pictures to see the range of each tensor, and writes a quantized .onnx
 /// model (see --format; other tools read it too) and a table of scales.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
     /// The float model
@@ -97,6 +99,10 @@ pub struct Args {
     pub preprocess: PreprocessArgs,
     #[command(flatten)]
     pub shapes: ShapeArgs,
+    #[command(flatten)]
+    pub labels: LabelArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
     /// Overwrite files even if this tool did not make them
     #[arg(long)]
     pub force: bool,
@@ -152,6 +158,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let by_daq = "a model by daq quantize";
     output::check(&target, &inputs, by_daq, is_own_model, args.force)?;
     output::check(&args.table, &inputs, "a table", is_table, args.force)?;
+    args.report.check(&[&args.model, &target, &args.table], args.force)?;
+    let labels = eval::labels(&args.labels, &args.image_dir)?;
 
     let float = model::open_onnx(&args.model, &args.shapes)?;
     let settings = args.preprocess.settings(model::preprocess(&float, &args.model)?)?;
@@ -175,6 +183,23 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
         Format::Qoperator => onnx::write_qoperator(&graph, &target)?,
     }
     write_atomically(&args.table, |w| w.write_all(table.to_text().as_bytes()))?;
+    if args.report.report.is_some() {
+        let graph = model::open(&target, &ShapeArgs::default())?;
+        let (float, quantized) = ((&*args.model, &float), (&*target, &graph));
+        let workers = args.samples.workers();
+        let comparison =
+            compare::measure(float, quantized, &data, labels.as_ref(), &args.labels, workers)?;
+        let about = About {
+            command: "quantize",
+            float,
+            quantized,
+            data: &data,
+            comparison: &comparison,
+            check: check.as_ref(),
+            suggestions: None,
+        };
+        report::write(&args.report, &about)?;
+    }
 
     Summary {
         args,
@@ -264,6 +289,8 @@ fn describe(graph: &mut Graph, float: &Graph, args: &Args, data: &PreparedDatase
     if data.dataset.kind() == DatasetKind::Pictures {
         graph.metadata.insert(PREPROCESS.into(), data.preprocess.to_json());
     }
+    let options = serde_json::json!(report::recipe()).to_string();
+    graph.metadata.insert(OPTIONS.into(), options);
     graph.metadata.insert(VERSION.into(), env!("CARGO_PKG_VERSION").into());
 }
 
@@ -318,6 +345,7 @@ impl Summary<'_> {
                 "pictures_per_second": rate,
                 "messages": self.messages,
                 "preprocessing": self.check,
+                "report": self.args.report.report,
                 "next": next,
             });
             writeln!(out, "{json:#}")?;
@@ -355,6 +383,9 @@ impl Summary<'_> {
         let [before, after] = [before, after].map(output::bytes);
         writeln!(out, "{}: {after} (from {before})", self.target.display())?;
         writeln!(out, "{}: {}", table.display(), entries(self.entries))?;
+        if let Some(report) = &self.args.report.report {
+            writeln!(out, "{}: open it in a browser", report.display())?;
+        }
         writeln!(out, "next: {next}")?;
         Ok(())
     }

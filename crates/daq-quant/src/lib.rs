@@ -18,5 +18,6 @@ pub mod preprocess_check;
 pub mod qdq;
 pub mod quantize;
 pub mod range;
+pub mod report;
 pub mod samples;
 pub mod table;

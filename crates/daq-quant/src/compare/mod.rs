@@ -132,6 +132,55 @@ pub struct OperatorError {
     pub weights: Option<WeightError>,
 }
 
+impl OperatorError {
+    /// What its numbers say about the cause of its error, in words.
+    pub fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
+        if let Some(s) = &self.output {
+            if s.clipped > 0.001 {
+                let percent = 100.0 * s.clipped;
+                causes.push(format!("{percent:.1} % of its values are beyond the range"));
+            }
+            if s.unused > 0.3 {
+                causes.push(format!("{:.0} % of the range is unused", 100.0 * s.unused));
+            }
+            if self.outliers() {
+                causes.push("a few large values stretch the range".into());
+            }
+        }
+        if let Some(w) = &self.weights {
+            if w.difference.is_some_and(|d| d.sqnr_db < 30.0) {
+                let db = w.difference.map_or(0.0, |d| d.sqnr_db);
+                causes.push(format!("its weights have only {db:.1} dB"));
+            }
+            if w.scales == 1 && self.op == "Conv" {
+                causes.push("one scale serves all channels of its weights".into());
+            }
+        }
+        causes
+    }
+
+    /// Whether all but a thousandth of the values lie in less than a quarter of the range.
+    fn outliers(&self) -> bool {
+        let Some(s) = &self.output else { return false };
+        let total: u64 = s.histogram.counts.iter().sum();
+        let tail = total / 2000;
+        let from = |counts: &mut dyn Iterator<Item = &u64>| {
+            let mut seen = 0;
+            counts
+                .take_while(|&&c| {
+                    seen += c;
+                    seen <= tail
+                })
+                .count()
+        };
+        let low = from(&mut s.histogram.counts.iter());
+        let high = from(&mut s.histogram.counts.iter().rev());
+        let used = s.histogram.counts.len().saturating_sub(low + high) as f32 * s.histogram.width;
+        used < (s.high - s.low) / 4.0
+    }
+}
+
 /// How well codes stand for weights.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WeightError {

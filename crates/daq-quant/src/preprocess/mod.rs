@@ -318,5 +318,16 @@ impl Preprocess {
     }
 }
 
+/// Decodes a picture to 8-bit RGB, as [`Preprocess::load`] reads it, within the same limits.
+pub(crate) fn decode_rgb(path: &Path) -> Result<image::RgbImage, String> {
+    let pixels = picture::decode(path, false)?;
+    let data = match pixels.channels {
+        1 => pixels.data.iter().flat_map(|&x| [x; 3]).collect(),
+        _ => pixels.data,
+    };
+    let (width, height) = (pixels.width as u32, pixels.height as u32);
+    image::RgbImage::from_raw(width, height, data).ok_or_else(|| "the picture is damaged".into())
+}
+
 #[cfg(test)]
 mod tests;
