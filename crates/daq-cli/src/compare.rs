@@ -245,11 +245,11 @@ fn print_suggestions(s: &Suggestions, out: &mut dyn Write) -> Result<()> {
     let db = |d: f64| format!("{d:.1} dB");
     let share = |s: Option<f64>| s.map_or(String::new(), percent);
     let row = |name: &str, t: &Trial, gain: String| {
-        vec![name.to_owned(), db(t.sqnr_db), gain, share(t.agreement), share(t.macs_8bit)]
+        vec![db(t.sqnr_db), gain, share(t.agreement), share(t.macs_8bit), name.to_owned()]
     };
-    let mut rows = vec![row("as it is", &s.base, String::new())];
+    let mut rows = vec![row("(as it is)", &s.base, String::new())];
     rows.extend(s.trials.iter().map(|t| row(&t.flags, t, format!("{:+.1} dB", t.gain_db))));
-    let headings = ["quantized again with", ">SQNR", ">gain", ">agreement", ">MACs in 8 bits"];
+    let headings = [">SQNR", ">gain", ">agreement", ">MACs in 8 bits", "quantized again with"];
     writeln!(
         out,
         "\nmeasured on {}, calibrated with {}:\n{}",

@@ -17,7 +17,7 @@ use crate::compare::{Comparison, Example, OperatorError};
 use crate::evaluate::MOST_SQNR_DB;
 use crate::preprocess::Preprocess;
 use crate::preprocess_check::PreprocessCheck;
-pub use verdict::{Level, Verdict};
+pub use verdict::{Level, Levels, Verdict};
 
 /// What a report is made of.
 pub struct Report<'a> {

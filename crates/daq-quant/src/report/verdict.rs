@@ -26,6 +26,19 @@ pub struct Verdict {
     pub headline: String,
     /// Why, one sentence each, the gravest first.
     pub reasons: Vec<String>,
+    /// Of single figures.
+    pub levels: Levels,
+}
+
+/// How good single figures are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Levels {
+    /// The agreement with the float model.
+    pub agreement: Level,
+    /// The outputs' SQNR.
+    pub sqnr: Level,
+    /// What is lost of top-1.
+    pub top1: Level,
 }
 
 fn level(value: f64, good: f64, fair: f64) -> Level {
@@ -51,16 +64,30 @@ pub(super) fn of_accumulated(sqnr_db: f64) -> Level {
 pub(super) fn verdict(c: &Comparison, check: Option<&PreprocessCheck>) -> Verdict {
     let percent = |share: f64| format!("{:.1}\u{202f}%", 100.0 * share);
     let mut found: Vec<(Level, String)> = Vec::new();
-    let warning = check.and_then(|check| check.warning.clone());
-    if let Some(warning) = &warning {
-        let mut letters = warning.chars();
-        let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-        found.push((Level::Bad, format!("{first}{}.", letters.as_str())));
+    let mut levels =
+        Levels { agreement: Level::Good, sqnr: level(c.sqnr_db, 15.0, 10.0), top1: Level::Good };
+    let suspicion = check.filter(|check| check.warning.is_some());
+    if let Some(check) = suspicion {
+        let told = check.information;
+        let text = match &check.better {
+            Some(a) => format!(
+                "With {} ({}) the float model's answers tell more about each picture: {:.2} instead of \
+                 {told:.2} nats. Check mean, std and colour order before anything else.",
+                a.name, a.flags, a.information
+            ),
+            None => format!(
+                "The float model is oddly unsure: its best class has a probability of {:.2} in the mean.",
+                check.confidence
+            ),
+        };
+        found.push((Level::Bad, text));
     }
     if let (Some(float), Some(top1)) = (c.float_top1, c.top1) {
         // What chance alone may do to a difference of a few pictures is not held against it.
         let chance = (1.0 - c.agreement.unwrap_or(1.0)).max(0.0) / c.n as f64;
         let lost = float - top1 - chance.sqrt();
+        let judged = level(-lost, -0.01, -0.03);
+        levels.top1 = judged;
         let text = match float > top1 {
             true => format!("Top-1 falls from {} to {}.", percent(float), percent(top1)),
             false => format!(
@@ -69,7 +96,7 @@ pub(super) fn verdict(c: &Comparison, check: Option<&PreprocessCheck>) -> Verdic
                 percent(top1)
             ),
         };
-        found.push((level(-lost, -0.01, -0.03), text));
+        found.push((judged, text));
     }
     match c.agreement {
         Some(agreement) => {
@@ -78,7 +105,8 @@ pub(super) fn verdict(c: &Comparison, check: Option<&PreprocessCheck>) -> Verdic
                 percent(agreement),
                 c.n
             );
-            found.push((level(agreement, 0.93, 0.85), text));
+            levels.agreement = level(agreement, 0.93, 0.85);
+            found.push((levels.agreement, text));
         }
         None => {
             let text =
@@ -88,7 +116,7 @@ pub(super) fn verdict(c: &Comparison, check: Option<&PreprocessCheck>) -> Verdic
     }
     let worst = found.iter().map(|(level, _)| *level).max().unwrap_or(Level::Good);
     found.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
-    let headline = match (worst, warning.is_some()) {
+    let headline = match (worst, suspicion.is_some()) {
         (_, true) => "The pictures look wrongly prepared",
         (Level::Good, _) => "Good: close to the float model",
         (Level::Fair, _) => "Fair: something is lost",
@@ -97,6 +125,7 @@ pub(super) fn verdict(c: &Comparison, check: Option<&PreprocessCheck>) -> Verdic
     Verdict {
         level: worst,
         headline: headline.into(),
+        levels,
         reasons: found.into_iter().map(|(_, text)| text).collect(),
     }
 }
