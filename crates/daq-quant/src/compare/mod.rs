@@ -621,3 +621,6 @@ pub fn probabilities(output: &Tensor) -> Option<Vec<f32>> {
     let sum: f32 = powers.iter().sum();
     Some(powers.iter().map(|p| p / sum).collect())
 }
+
+#[cfg(test)]
+mod tests;
