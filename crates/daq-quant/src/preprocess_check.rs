@@ -28,7 +28,7 @@ const FIRST: usize = 4;
 const FEWEST: usize = 8;
 
 /// An alternative must tell this share more than the given settings...
-const LEAST_GAIN: f64 = 0.01;
+const LEAST_GAIN: f64 = 0.02;
 
 /// ...and the gain must be this many of its standard errors.
 const LEAST_SURE: f64 = 2.0;
