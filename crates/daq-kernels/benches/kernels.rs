@@ -56,7 +56,7 @@ fn main() {
         group.throughput(Throughput::Elements(shape.macs()));
         let weights = weights(shape.weight_len());
         let input: Vec<u8> =
-            (0..shape.input_len()).map(|i| (i * 2_654_435_761 >> 13) as u8).collect();
+            (0..shape.input_len()).map(|i| ((i * 2_654_435_761) >> 13) as u8).collect();
         let params = ConvU8Params {
             shape,
             weights: WeightsU8::I8(&weights),
@@ -108,7 +108,7 @@ fn table(best: &BTreeMap<(usize, usize), f64>) {
         let (class, layer) = &LAYERS[row];
         let (kernel, macs) = (&KERNELS[column], shape_of(layer).macs() as f64);
         let rate = macs / seconds * 1e-9;
-        let ceiling = ceilings.iter().filter(|(isa, _)| *isa <= kernel.isa).next_back();
+        let ceiling = ceilings.iter().rfind(|(isa, _)| *isa <= kernel.isa);
         let share = ceiling.map_or(f64::NAN, |(_, ceiling)| 100.0 * rate / ceiling);
         println!(
             "{:32} {:36} {:8.1} {rate:8.1} {share:5.0} %",

@@ -31,7 +31,7 @@ fn main() {
     for (name, layer) in LAYERS {
         let shape = shape_of(layer);
         let weights: Vec<i8> =
-            (0..shape.weight_len()).map(|i| (i * 2_654_435_761 >> 11) as i8 / 2).collect();
+            (0..shape.weight_len()).map(|i| ((i * 2_654_435_761) >> 11) as i8 / 2).collect();
         let params = ConvU8Params {
             shape,
             weights: WeightsU8::I8(&weights),
