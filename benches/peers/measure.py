@@ -1,0 +1,146 @@
+"""Times contenders in turn, each in a process of its own.
+
+Machines are noisy: what else runs, the clock and the caches change from second to second. So contenders take turns
+many times and each is judged by its best and its median over all turns. Thread pools spin while they wait; a process
+whose turn it is not is stopped (SIGSTOP), so that it takes nothing from the one that is timed.
+"""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+
+
+@dataclasses.dataclass
+class Times:
+    """What was measured of one contender on one model; milliseconds."""
+
+    runs: list = dataclasses.field(default_factory=list)
+    load: float = 0.0
+    first: float = 0.0
+    error: str = ""
+
+    @property
+    def min(self):
+        return min(self.runs)
+
+    @property
+    def median(self):
+        return statistics.median(self.runs)
+
+
+class Worker:
+    """A contender's process; it speaks the protocol of worker.py and is stopped between requests."""
+
+    def __init__(self, command, environment):
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        word, *numbers = self.answer().split()
+        if word != "ready":
+            raise RuntimeError(f"unexpected answer: {word}")
+        self.load, self.first = (int(n) * 1e-6 for n in numbers)
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        # Runtimes may print words of their own on stdout.
+        while line and not (line[0].isdigit() or line.split()[:1] in (["ready"], ["done"])):
+            line = self.process.stdout.readline()
+        if not line:
+            said = self.process.communicate()[1].strip().splitlines()
+            raise RuntimeError(said[-1] if said else "the process ended")
+        self.process.send_signal(signal.SIGSTOP)
+        return line
+
+    def ask(self, request):
+        self.process.send_signal(signal.SIGCONT)
+        self.process.stdin.write(request + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def run(self, warm, count):
+        return [int(n) * 1e-6 for n in self.ask(f"run {warm} {count}").split()]
+
+    def close(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+def interleaved(commands, rounds, slot_ms, environment, outputs):
+    """Times every command (name to argv) in `rounds` turns of about `slot_ms` each; name to Times.
+
+    One that is far slower than daq takes every fourth turn only. Each one's output on its input goes to the
+    folder `outputs`.
+    """
+    results = {name: Times() for name in commands}
+    workers, pace = {}, {}
+    try:
+        for name, command in commands.items():
+            try:
+                worker = workers[name] = Worker(command, environment)
+                results[name].load, results[name].first = worker.load, worker.first
+                worker.ask(f"output {outputs / name}.f32")
+                pace[name] = min(worker.run(3, 3))
+            except (RuntimeError, BrokenPipeError) as error:
+                results[name].error = str(error)
+        order = random.Random(1)
+        for turn in range(rounds):
+            names = list(pace)
+            order.shuffle(names)
+            for name in names:
+                if turn % 4 and pace[name] > 2.5 * pace.get("daq", pace[name]):
+                    continue
+                count = max(2, min(50, round(slot_ms / pace[name])))
+                results[name].runs += workers[name].run(max(1, round(5 / pace[name])), count)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return results
+
+
+# Runs a command and prints its wall time and peak memory. A process of its own and small, since the peak that a
+# child is charged with starts at what its parent had in memory.
+PROBE = """
+import json, os, subprocess, sys, time
+out = subprocess.DEVNULL
+start = time.perf_counter()
+child = subprocess.Popen(sys.argv[1:], stdout=out, stderr=out)
+_, status, usage = os.wait4(child.pid, 0)
+print(json.dumps([time.perf_counter() - start, usage.ru_maxrss, status]))
+"""
+
+
+def cold(commands, repeats, environment):
+    """Runs whole processes in turn: name to (best seconds, median seconds, peak MiB), or to None if one fails."""
+    runs = {name: [] for name in commands}
+    for _ in range(repeats):
+        for name, command in commands.items():
+            probe = [sys.executable, "-S", "-E", "-c", PROBE, *map(str, command)]
+            said = subprocess.run(probe, env=environment, capture_output=True, text=True, check=True).stdout
+            runs[name].append(json.loads(said))
+    results = {}
+    for name, rows in runs.items():
+        seconds = [row[0] for row in rows]
+        failed = any(row[2] for row in rows)
+        results[name] = None if failed else (min(seconds), statistics.median(seconds), max(r[1] for r in rows) / 1024)
+    return results
+
+
+def environment(isa):
+    """The environment of all contenders; `isa` lowers the instruction set of those that can be told."""
+    variables = dict(os.environ)
+    for name in ("DAQ_ISA", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS"):
+        variables.pop(name, None)
+    if isa:
+        variables["DAQ_ISA"] = isa
+        variables["ONEDNN_MAX_CPU_ISA"] = isa.upper()
+    return variables
