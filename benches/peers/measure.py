@@ -5,24 +5,42 @@ many times and each is judged by its best and its median over all turns. Thread 
 whose turn it is not is stopped (SIGSTOP), so that it takes nothing from the one that is timed.
 """
 
+import array
 import dataclasses
 import json
+import math
+import operator
 import os
+import pathlib
 import random
 import signal
 import statistics
 import subprocess
 import sys
+import time
 
 
 @dataclasses.dataclass
 class Times:
     """What was measured of one contender on one model; milliseconds."""
 
-    runs: list = dataclasses.field(default_factory=list)
+    quiet: list = dataclasses.field(default_factory=list)
+    disturbed: list = dataclasses.field(default_factory=list)
+    quiet_turns: int = 0
+    turns: int = 0
     load: float = 0.0
     first: float = 0.0
     error: str = ""
+
+    @property
+    def runs(self):
+        """Those of quiet turns, unless these are too few to tell."""
+        return self.quiet if self.quiet_turns >= max(2, self.turns / 10) else self.quiet + self.disturbed
+
+    def add(self, runs, quiet):
+        (self.quiet if quiet else self.disturbed).extend(runs)
+        self.quiet_turns += quiet
+        self.turns += 1
 
     @property
     def min(self):
@@ -68,39 +86,74 @@ class Worker:
         return self.answer()
 
     def run(self, warm, count):
-        return [int(n) * 1e-6 for n in self.ask(f"run {warm} {count}").split()]
+        """Times of `count` runs, and whether the CPU was there for them whenever it was wanted."""
+        before, start = self.threads(), time.perf_counter_ns()
+        runs = [int(n) * 1e-6 for n in self.ask(f"run {warm} {count}").split()]
+        tenth = (time.perf_counter_ns() - start) / 10
+        waited = 0
+        for thread, (ran, waits) in self.threads().items():
+            ran_before, waits_before = before.get(thread, (0, 0))
+            if ran - ran_before > tenth:  # idle threads of pools wake and wait, too, and hold nobody up
+                waited += waits - waits_before
+        return runs, waited < tenth
+
+    def threads(self):
+        """Nanoseconds that each thread ran, and that it was ready to run and had no CPU. Empty where the system does not say."""
+        found = {}
+        for file in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/schedstat"):
+            try:
+                ran, waited, _ = map(int, file.read_text().split())
+                found[file.parent.name] = ran, waited
+            except (OSError, ValueError):
+                pass  # the thread has ended meanwhile
+        return found
 
     def close(self):
         self.process.kill()
         self.process.communicate()
 
 
-def interleaved(commands, rounds, slot_ms, environment, outputs):
+def cosine(file, reference):
+    """The cosine of the angle between the floats of two files."""
+    a, b = array.array("f", file.read_bytes()), array.array("f", reference.read_bytes())
+    norm = math.hypot(*a) * math.hypot(*b)
+    return sum(map(operator.mul, a, b)) / norm if norm and len(a) == len(b) else 0.0
+
+
+def interleaved(commands, reference, rounds, slot_ms, environment, outputs):
     """Times every command (name to argv) in `rounds` turns of about `slot_ms` each; name to Times.
 
-    One that is far slower than daq takes every fourth turn only. Each one's output on its input goes to the
-    folder `outputs`.
+    A turn in which other programs kept a contender from the CPU is not quiet and is taken again at the end, up to
+    as many turns as there were.
+    One that is far slower than daq takes every fourth turn only. Each one's output goes to the folder `outputs`; one
+    that gives something else than `reference`, the first command, is out.
     """
     results = {name: Times() for name in commands}
-    workers, pace = {}, {}
+    workers, pace, files = {}, {}, {}
     try:
         for name, command in commands.items():
             try:
                 worker = workers[name] = Worker(command, environment)
                 results[name].load, results[name].first = worker.load, worker.first
-                worker.ask(f"output {outputs / name}.f32")
-                pace[name] = min(worker.run(3, 3))
+                files[name] = outputs / f"output-{name.replace(' ', '-')}.f32"
+                worker.ask(f"output {files[name]}")
+                closeness = cosine(files[name], files[reference])
+                if closeness < 0.7:
+                    raise RuntimeError(f"its output is not the model's: cosine {closeness:.2f}")
+                pace[name] = min(worker.run(3, 3)[0])
             except (RuntimeError, BrokenPipeError) as error:
                 results[name].error = str(error)
         order = random.Random(1)
-        for turn in range(rounds):
+        for turn in range(2 * rounds):
             names = list(pace)
             order.shuffle(names)
             for name in names:
-                if turn % 4 and pace[name] > 2.5 * pace.get("daq", pace[name]):
+                slow = pace[name] > 2.5 * pace.get("daq", pace[name])
+                wanted = rounds // 4 if slow else rounds
+                if results[name].quiet_turns >= wanted or (slow and turn % 4):
                     continue
                 count = max(2, min(50, round(slot_ms / pace[name])))
-                results[name].runs += workers[name].run(max(1, round(5 / pace[name])), count)
+                results[name].add(*workers[name].run(max(1, round(5 / pace[name])), count))
     finally:
         for worker in workers.values():
             worker.close()

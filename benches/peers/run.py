@@ -43,7 +43,13 @@ PEERS = [
     ("OpenVINO NNCF performance", "openvino", "nncf-performance"),
     ("OpenVINO QDQ per tensor", "openvino", "ort-qdq-u8s8-pt"),
     ("OpenVINO QDQ per channel", "openvino", "ort-qdq-u8s8-pc"),
+    ("rten QDQ", "rten", "ort-qdq-u8s8-pt"),
+    ("tract QDQ", "tract", "ort-qdq-u8s8-pt"),
 ]
+IN_RUST = ("rten", "tract")
+
+# The peers whose whole processes are compared as well.
+COLD = ("onnxruntime f32", "onnxruntime QDQ per tensor", "OpenVINO NNCF mixed", "rten QDQ")
 
 
 def arguments():
@@ -92,6 +98,21 @@ def build():
     return REPO / "target" / "release"
 
 
+def build_peers():
+    """Builds the runtimes written in Rust; the folder with their programs, or None after saying why not."""
+    target = CACHE / "rust"
+    command = ["cargo", "build", "--release", "--locked", "--manifest-path", HERE / "rust" / "Cargo.toml"]
+    if subprocess.run(command, env=os.environ | {"CARGO_TARGET_DIR": str(target)}).returncode:
+        print("rten, tract: not run, they could not be built", file=sys.stderr)
+        return None
+    return target / "release"
+
+
+def peer_command(runtime, file, input_file, threads, rust):
+    program = [rust / runtime] if runtime in IN_RUST else [sys.executable, HERE / "worker.py", runtime]
+    return [*program, file, input_file, str(threads)]
+
+
 def find(name, options):
     """The float model, or None after saying that it is missing."""
     if name in GENERATED:
@@ -134,7 +155,7 @@ def quantize(name, float_model, target):
     return out
 
 
-def measure(name, options, target, environment):
+def measure(name, options, target, rust, environment):
     """Everything about one model, as it goes into the results file."""
     import measure as m
 
@@ -143,6 +164,7 @@ def measure(name, options, target, environment):
         return None
     folder = CACHE / "models" / name
     peers = [p for p in PEERS if not options.peers or options.peers.lower() in p[0].lower() or p[2] == "float"]
+    peers = [p for p in peers if rust or p[1] not in IN_RUST]
     files, errors = prepare(name, float_model, peers, options)
     ours = quantize(name, float_model, target)
     if options.prepare_only:
@@ -150,15 +172,17 @@ def measure(name, options, target, environment):
     input_file = folder / "input.f32"
     result = {"times": {}, "errors": {}}
     for threads in options.threads:
-        commands = {"daq": [target / "examples" / "bench_server", ours, input_file, str(threads)]}
+        commands = {}
         for peer, runtime, recipe in peers:
             if recipe in files:
-                commands[peer] = [sys.executable, HERE / "worker.py", runtime, files[recipe], input_file, str(threads)]
+                commands[peer] = peer_command(runtime, files[recipe], input_file, threads, rust)
             else:
                 result["errors"][peer] = errors[recipe]
-        times = m.interleaved(commands, options.rounds, options.slot, environment, folder)
+        commands["daq"] = [target / "examples" / "bench_server", ours, input_file, str(threads)]
+        times = m.interleaved(commands, "onnxruntime f32", options.rounds, options.slot, environment, folder)
         result["times"][str(threads)] = {
-            peer: {"min": t.min, "median": t.median, "load": t.load, "first": t.first, "runs": len(t.runs)}
+            peer: {"min": t.min, "median": t.median, "load": t.load, "first": t.first, "runs": len(t.runs),
+                   "turns": t.turns, "quiet": t.quiet_turns}
             for peer, t in times.items() if not t.error
         }
         result["errors"] |= {peer: t.error for peer, t in times.items() if t.error}
@@ -166,8 +190,8 @@ def measure(name, options, target, environment):
             print(line, flush=True)
     cold = {"daq": [target / "daq", "run", ours, folder / "input.npy"]}
     for peer, runtime, recipe in peers:
-        if peer in ("onnxruntime f32", "onnxruntime QDQ per tensor", "OpenVINO NNCF mixed") and recipe in files:
-            cold[peer] = [sys.executable, HERE / "worker.py", runtime, files[recipe], input_file, "1", "once"]
+        if peer in COLD and recipe in files:
+            cold[peer] = [*peer_command(runtime, files[recipe], input_file, 1, rust), "once"]
     result["cold"] = m.cold(cold, 2 if options.quick else 7, environment)
     return result
 
@@ -181,17 +205,25 @@ def main():
     import report
 
     target = pathlib.Path(options.daq_target) if options.daq_target else build()
+    rust = build_peers() if not options.peers or options.peers.lower() in "rten tract" else None
     environment = m.environment(options.isa)
     results = {"date": datetime.date.today().isoformat(), "isa": options.isa, "machine": report.machine(),
                "versions": report.versions(target), "models": {}}
     for name in options.only or MODELS:
-        result = measure(name, options, target, environment)
+        result = measure(name, options, target, rust, environment)
         if result:
             results["models"][name] = result
-    file = CACHE / f"results{'-' + options.isa if options.isa else ''}.json"
-    file.write_text(json.dumps(results, indent=1))
+    if options.prepare_only:
+        return
+    whole = not (options.only or options.peers or options.quick) and options.threads == [1, 2]
+    suffix = f"-{options.isa}" if options.isa else ""
+    (CACHE / f"results{suffix}.json").write_text(json.dumps(results, indent=1))
     text = report.markdown(results)
-    print(text)
+    print("\n" + text)
+    if whole or options.write:
+        (REPO / "docs" / f"peers{suffix}.md").write_text(text)
+        if not options.isa:
+            (REPO / "docs" / "peers.svg").write_text(report.chart(results))
 
 
 if __name__ == "__main__":
