@@ -20,7 +20,7 @@ fn main() -> Result<()> {
         let input = Tensor::from_shape(&shape, &floats)?;
         Ok(move || {
             let outputs = model.run(tvec!(input.clone().into()))?;
-            Ok(outputs[0].cast_to::<f32>()?.as_slice::<f32>()?.to_vec())
+            Ok(outputs[0].cast_to::<f32>()?.view().as_slice::<f32>()?.to_vec())
         })
     })
 }
