@@ -20,6 +20,11 @@ import sys
 import time
 
 
+# The least cosine between a contender's output and the float model's. Quantizing a network of random weights can
+# leave 0.6; a model that was converted wrongly is near 0.
+CLOSE = 0.4
+
+
 @dataclasses.dataclass
 class Times:
     """What was measured of one contender on one model; milliseconds."""
@@ -138,7 +143,7 @@ def interleaved(commands, reference, rounds, slot_ms, environment, outputs):
                 files[name] = outputs / f"output-{name.replace(' ', '-')}.f32"
                 worker.ask(f"output {files[name]}")
                 closeness = cosine(files[name], files[reference])
-                if closeness < 0.7:
+                if closeness < CLOSE:
                     raise RuntimeError(f"its output is not the model's: cosine {closeness:.2f}")
                 pace[name] = min(worker.run(3, 3)[0])
             except (RuntimeError, BrokenPipeError) as error:
@@ -148,7 +153,7 @@ def interleaved(commands, reference, rounds, slot_ms, environment, outputs):
             names = list(pace)
             order.shuffle(names)
             for name in names:
-                slow = pace[name] > 2.5 * pace.get("daq", pace[name])
+                slow = name != reference and pace[name] > 2.5 * pace.get("daq", pace[name])
                 wanted = rounds // 4 if slow else rounds
                 if results[name].quiet_turns >= wanted or (slow and turn % 4):
                     continue
@@ -160,20 +165,25 @@ def interleaved(commands, reference, rounds, slot_ms, environment, outputs):
     return results
 
 
-# Runs a command and prints its wall time and peak memory. A process of its own and small, since the peak that a
-# child is charged with starts at what its parent had in memory.
+# Runs a command and prints its wall time, peak memory, status, and where it speaks the protocol its first answer. A
+# process of its own and small, since the peak that a child is charged with starts at what its parent had in memory.
 PROBE = """
 import json, os, subprocess, sys, time
-out = subprocess.DEVNULL
 start = time.perf_counter()
-child = subprocess.Popen(sys.argv[1:], stdout=out, stderr=out)
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+said = child.stdout.read().decode(errors="replace").splitlines()
 _, status, usage = os.wait4(child.pid, 0)
-print(json.dumps([time.perf_counter() - start, usage.ru_maxrss, status]))
+ready = [line.split()[1:] for line in said if line.startswith("ready ")] or [[]]
+print(json.dumps([time.perf_counter() - start, usage.ru_maxrss, status, ready[0]]))
 """
 
 
 def cold(commands, repeats, environment):
-    """Runs whole processes in turn: name to (best seconds, median seconds, peak MiB), or to None if one fails."""
+    """Runs whole processes in turn: name to what was measured, or to None if one fails.
+
+    `min` and `median` are of the whole process in milliseconds, `mib` its peak memory; `load` and `first`, where the
+    process speaks the protocol of worker.py, the best of what it says, in milliseconds.
+    """
     runs = {name: [] for name in commands}
     for _ in range(repeats):
         for name, command in commands.items():
@@ -182,9 +192,13 @@ def cold(commands, repeats, environment):
             runs[name].append(json.loads(said))
     results = {}
     for name, rows in runs.items():
-        seconds = [row[0] for row in rows]
-        failed = any(row[2] for row in rows)
-        results[name] = None if failed else (min(seconds), statistics.median(seconds), max(r[1] for r in rows) / 1024)
+        seconds, peaks, statuses, ready = zip(*rows)
+        if any(statuses):
+            results[name] = None
+            continue
+        results[name] = {"min": 1e3 * min(seconds), "median": 1e3 * statistics.median(seconds), "mib": max(peaks) / 1024}
+        if ready[0]:
+            results[name] |= {key: min(int(r[i]) for r in ready) * 1e-6 for i, key in enumerate(("load", "first"))}
     return results
 
 

@@ -105,13 +105,13 @@ def starting(results):
     """Loading and the first inference in a running process, then whole processes."""
     rows = []
     for model, result in results["models"].items():
-        times = next(iter(result["times"].values()))
-        for contender, whole in result["cold"].items():
-            t = times.get(contender)
-            if whole and t:
-                rows.append([model, contender, f"{t['load']:.1f}", f"{t['first']:.1f}", f"{whole[0] * 1e3:.0f}",
-                             f"{whole[1] * 1e3:.0f}", f"{whole[2]:.0f}"])
-    return table(["model", "contender", "load ms", "first inference ms", "process, min ms", "median ms", "peak MiB"], rows)
+        cold = {name: times for name, times in result["cold"].items() if times}
+        inside = cold.pop("daq in a process", {})
+        for contender, whole in cold.items():
+            within = inside if contender == "daq" else whole
+            rows.append([model, contender, *(f"{within[key]:.1f}" if key in within else "-" for key in ("load", "first")),
+                         f"{whole['min']:.0f}", f"{whole['median']:.0f}", f"{whole['mib']:.0f}"])
+    return table(["model", "contender", "load", "first inference", "process, min", "median", "peak MiB"], rows)
 
 
 def markdown(results):
@@ -138,11 +138,12 @@ def markdown(results):
     parts += ["## Everyone"]
     for threads in dict.fromkeys(t for r in results["models"].values() for t in r["times"]):
         parts += [f"{threads} thread{'s' * (int(threads) > 1)}:", everything(results, threads)]
-    failed = {(peer, error) for r in results["models"].values() for peer, error in r["errors"].items()}
+    failed = [(f"{peer} on {model}", error) for model, r in results["models"].items() for peer, error in r["errors"].items()]
     parts += [
-        "Not run:\n\n" + "\n".join(f"- {peer}: {why}." for peer, why in NOT_RUN + sorted(failed)),
+        "Not run:\n\n" + "\n".join(f"- {peer}: {why}." for peer, why in NOT_RUN + failed),
         "## Starting",
-        "1 thread. *load* is from the file to a session in a process that runs already, *process* is everything from its start to its end "
+        "1 thread, milliseconds. *load* is from the file to a session and *first inference* what follows, each the best of several fresh "
+        "processes; *process* is everything from its start to its end "
         "with one inference: `daq run MODEL.daq INPUT.npy`, the peers through Python (rten: a program of its own) on the same input.",
         starting(results),
         "## How it was measured",

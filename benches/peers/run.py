@@ -188,11 +188,14 @@ def measure(name, options, target, rust, environment):
         result["errors"] |= {peer: t.error for peer, t in times.items() if t.error}
         for line in report.lines(name, threads, result["times"][str(threads)], result["errors"]):
             print(line, flush=True)
-    cold = {"daq": [target / "daq", "run", ours, folder / "input.npy"]}
+    cold = {
+        "daq": [target / "daq", "run", ours, folder / "input.npy"],
+        "daq in a process": [target / "examples" / "bench_server", ours, input_file, "1"],
+    }
     for peer, runtime, recipe in peers:
         if peer in COLD and recipe in files:
             cold[peer] = [*peer_command(runtime, files[recipe], input_file, 1, rust), "once"]
-    result["cold"] = m.cold(cold, 2 if options.quick else 7, environment)
+    result["cold"] = m.cold(cold, 2 if options.quick else 9, environment)
     return result
 
 

@@ -67,9 +67,14 @@ class Turns(unittest.TestCase):
         big = bytearray(200 << 20)  # resident in this process, not in the child
         child = [sys.executable, "-S", "-c", "x = b'x' * (50 << 20)"]
         results = measure.cold({"ok": child, "fails": [sys.executable, "-c", "exit(3)"]}, 2, dict(os.environ))
-        self.assertTrue(50 < results["ok"][2] < 150, results)
+        self.assertTrue(50 < results["ok"]["mib"] < 150, results)
         self.assertIsNone(results["fails"])
         del big
+
+    def test_a_fresh_process_says_what_loading_took(self):
+        results = measure.cold({"fake": fake(1)}, 2, dict(os.environ))
+        self.assertEqual((results["fake"]["load"], results["fake"]["first"]), (2, 1))
+        self.assertGreaterEqual(results["fake"]["median"], results["fake"]["min"])
 
     def test_cosine(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -90,12 +95,14 @@ class Page(unittest.TestCase):
                     "A int8": times(1.0, 4.0), "B int8": times(1.6, 2.0)}
         return {"date": "2026-01-01", "isa": None, "machine": {"cpu": "X", "cpus": 2, "flags": ["avx2"]},
                 "versions": {"daq": "0.1.0"},
-                "models": {"net": {"times": {"1": measured}, "errors": {"C int8": "no"}, "cold": {"daq": [0.01, 0.02, 7.0]}}}}
+                "models": {"net": {"times": {"1": measured}, "errors": {"C int8": "no"}, "cold": {
+                    "daq": {"min": 10.0, "median": 20.0, "mib": 7.0},
+                    "daq in a process": {"min": 9.0, "median": 9.0, "mib": 6.0, "load": 1.0, "first": 2.0}}}}}
 
     def test_ratios_are_to_the_best_of_each_kind(self):
         page = report.markdown(self.results())
         self.assertIn("| net | 1 | 2.00 / 3.00 | 1.00 / 2.00 (A int8 / B int8) | 2.00 / 1.50 | 4.00 / 4.50 | 2.00 / 1.50 |", page)
-        self.assertIn("- C int8: no.", page)
+        self.assertIn("- C int8 on net: no.", page)
         self.assertIn("| net | daq | 1.0 | 2.0 | 10 | 20 | 7 |", page)
 
     def test_the_chart_is_xml_and_to_scale(self):
