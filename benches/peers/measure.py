@@ -202,6 +202,10 @@ def cold(commands, repeats, environment):
     return results
 
 
+# The names that OpenVINO's kernels (oneDNN) have for daq's instruction sets.
+ONEDNN_ISA = {"scalar": "SSE41", "avx512": "AVX512_CORE", "avx512vnni": "AVX512_CORE_VNNI", "avx512vbmi": "AVX512_CORE_VNNI"}
+
+
 def environment(isa):
     """The environment of all contenders; `isa` lowers the instruction set of those that can be told."""
     variables = dict(os.environ)
@@ -209,5 +213,5 @@ def environment(isa):
         variables.pop(name, None)
     if isa:
         variables["DAQ_ISA"] = isa
-        variables["ONEDNN_MAX_CPU_ISA"] = isa.upper()
+        variables["ONEDNN_MAX_CPU_ISA"] = ONEDNN_ISA.get(isa, isa.upper())
     return variables

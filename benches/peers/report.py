@@ -134,7 +134,8 @@ def markdown(results):
         "The best peer is the fastest 8-bit one of all below, whichever that is, once by min and once by median.",
     ]
     if not results["isa"]:
-        parts.append("![daq, the best 8-bit peer and onnxruntime f32](peers.svg)")
+        parts += ["![daq and the fastest 8-bit peer, relative to onnxruntime f32](peers.svg)",
+                  "`--isa avx2` holds daq and OpenVINO to AVX2, and writes [peers-avx2.md](peers-avx2.md)."]
     parts += ["## Everyone"]
     for threads in dict.fromkeys(t for r in results["models"].values() for t in r["times"]):
         parts += [f"{threads} thread{'s' * (int(threads) > 1)}:", everything(results, threads)]
@@ -179,16 +180,16 @@ def chart(results, threads="1"):
         return left + width * value / full
 
     svg = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 60} {height}" font-family="system-ui, sans-serif" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 110} {height}" font-family="system-ui, sans-serif" '
         'font-size="12" role="img">',
         "<title>Speed relative to onnxruntime f32</title>",
         "<style>text{fill:#24292f}.dim{fill:#59636e}.us{fill:#1a7f5a}.peer{fill:#8c959f}.one{stroke:#59636e;stroke-dasharray:3 3}"
         "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.dim{fill:#9198a1}.us{fill:#3fb98a}.peer{fill:#656c76}.one{stroke:#9198a1}}</style>",
         f'<text x="0" y="16" font-size="14" font-weight="600">How many times faster than onnxruntime f32, {threads} '
         f"thread{'s' * (int(threads) > 1)}</text>",
-        f'<rect class="us" x="0" y="29" width="12" height="12"/><text x="18" y="39">daq</text>',
-        f'<rect class="peer" x="60" y="29" width="12" height="12"/><text x="78" y="39">the fastest other 8-bit runtime</text>',
-        f'<text class="dim" x="{left + width}" y="39" text-anchor="end">{results["machine"]["cpu"].split(",")[0]}, {results["date"]}</text>',
+        '<rect class="us" x="0" y="29" width="12" height="12"/><text x="18" y="39">daq</text>',
+        '<rect class="peer" x="60" y="29" width="12" height="12"/><text x="78" y="39">the fastest other 8-bit runtime</text>',
+        f'<text class="dim" x="{left + width + 100}" y="39" text-anchor="end">{results["machine"]["cpu"].split(",")[0]}, {results["date"]}</text>',
         f'<line class="one" x1="{x(1):.1f}" x2="{x(1):.1f}" y1="{top - 12}" y2="{height - gap}"/>',
     ]
     for i, (model, ours, theirs, peer) in enumerate(rows):
