@@ -37,10 +37,16 @@ class Times:
     first: float = 0.0
     error: str = ""
 
+    only_quiet: bool = True
+
     @property
     def runs(self):
-        """Those of quiet turns, unless these are too few to tell."""
-        return self.quiet if self.quiet_turns >= max(2, self.turns / 10) else self.quiet + self.disturbed
+        """Those that the median is of."""
+        return self.quiet if self.only_quiet else self.quiet + self.disturbed
+
+    @property
+    def enough_quiet(self):
+        return self.quiet_turns >= max(2, self.turns / 10)
 
     def add(self, runs, quiet):
         (self.quiet if quiet else self.disturbed).extend(runs)
@@ -49,7 +55,7 @@ class Times:
 
     @property
     def min(self):
-        return min(self.runs)
+        return min(self.quiet + self.disturbed)
 
     @property
     def median(self):
@@ -129,7 +135,8 @@ def interleaved(commands, reference, rounds, slot_ms, environment, outputs):
     """Times every command (name to argv) in `rounds` turns of about `slot_ms` each; name to Times.
 
     A turn in which other programs kept a contender from the CPU is not quiet and is taken again at the end, up to
-    as many turns as there were.
+    as many turns as there were. Medians are of quiet turns where every contender had enough of them, else of all turns
+    of everyone, so that none is judged more kindly than another.
     One that is far slower than daq takes every fourth turn only. Each one's output goes to the folder `outputs`; one
     that gives something else than `reference`, the first command, is out.
     """
@@ -162,6 +169,9 @@ def interleaved(commands, reference, rounds, slot_ms, environment, outputs):
     finally:
         for worker in workers.values():
             worker.close()
+    enough = all(times.enough_quiet for times in results.values() if not times.error)
+    for times in results.values():
+        times.only_quiet = enough
     return results
 
 

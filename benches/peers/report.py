@@ -125,7 +125,8 @@ def markdown(results):
     parts = [
         "# Beside other runtimes",
         "The same models and inputs, on the same machine, in turns. Made by `python3 benches/peers/run.py`, which installs and "
-        "builds what it compares; run it to get this page for your machine.",
+        "builds what it compares; run it to get this page for your machine. With "
+        "`--isa avx2` it holds daq and OpenVINO to AVX2 and writes `peers-avx2.md`.",
         f"{lowered}{results['date']}; {machine['cpu']}, {machine['cpus']} CPUs ({', '.join(machine['flags'])}); {said}, "
         "rten 0.27.0, tract 0.23.9.",
         "## Time of one inference",
@@ -134,8 +135,7 @@ def markdown(results):
         "The best peer is the fastest 8-bit one of all below, whichever that is, once by min and once by median.",
     ]
     if not results["isa"]:
-        parts += ["![daq and the fastest 8-bit peer, relative to onnxruntime f32](peers.svg)",
-                  "`--isa avx2` holds daq and OpenVINO to AVX2, and writes [peers-avx2.md](peers-avx2.md)."]
+        parts.append("![daq and the fastest 8-bit peer, relative to onnxruntime f32](peers.svg)")
     parts += ["## Everyone"]
     for threads in dict.fromkeys(t for r in results["models"].values() for t in r["times"]):
         parts += [f"{threads} thread{'s' * (int(threads) > 1)}:", everything(results, threads)]
@@ -151,13 +151,15 @@ def markdown(results):
         "- Each contender has a process of its own, which is stopped (SIGSTOP) whenever another one is timed, so that waiting threads do not "
         "spin beside it. They take turns in random order, many times, after a few runs that do not count.\n"
         "- A turn in which the system kept the contender's threads waiting for a CPU for more than a tenth of the time is taken again. "
-        f"{100 * quiet:.0f} % of the turns were quiet; where hardly any were, all count.\n"
+        f"{100 * quiet:.0f} % of the turns were quiet. Medians are of quiet turns where every contender had enough of them, else of all "
+        "turns; the min is of all. On a busy machine trust the min.\n"
         "- daq: `daq quantize` with its default settings, `daq convert`, the Rust API with `f32` slices.\n"
         "- onnxruntime: `quant_pre_process`, `quantize_static` (MinMax; u8 activations, s8 weights), all graph optimizations, inputs and "
         "outputs bound before. Its u8*s8 kernels saturate on CPUs without VNNI.\n"
         "- OpenVINO: NNCF's post-training quantization (both presets), and onnxruntime's QDQ models; latency hint, one stream, the input bound before.\n"
         "- rten and tract: onnxruntime's QDQ model.\n"
-        "- 50 calibration pictures, the same for all. `-rand` models have random weights: for time only.",
+        "- 50 calibration pictures, the same for all. `-rand` models have random weights, for time only; the ResNets among them are made by "
+        "the command, the other models are read from a folder (`--models`), and what is not there is left out.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -55,13 +55,16 @@ class Turns(unittest.TestCase):
         results = self.run_fakes({"ref f32": fake(1), "daq": fake(1), "slow": fake(50)})
         self.assertLess(results["slow"].turns, results["daq"].turns)
 
-    def test_disturbed_turns_count_only_where_there_is_little_else(self):
+    def test_disturbed_turns_count_only_where_someone_had_no_quiet_ones(self):
         times = measure.Times()
-        for runs, quiet in (([9.0], False), ([2.0], True), ([8.0], False)):
+        for runs, quiet in (([9.0], False), ([3.0], True), ([1.0, 8.0, 9.0], False)):
             times.add(runs, quiet)
-        self.assertEqual((times.min, times.median), (2, 8))
+        self.assertFalse(times.enough_quiet)
         times.add([4.0], True)
-        self.assertEqual((times.min, times.median), (2, 3))
+        self.assertTrue(times.enough_quiet)
+        self.assertEqual((times.min, times.median), (1, 3.5))
+        times.only_quiet = False
+        self.assertEqual((times.min, times.median), (1, 6))
 
     def test_memory_of_a_process_is_its_own(self):
         big = bytearray(200 << 20)  # resident in this process, not in the child
