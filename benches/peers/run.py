@@ -5,7 +5,7 @@
 
 makes a Python environment under target/ with the pinned packages, builds daq, makes every contender's models
 (kept in target/peers for the next time), times them in turns, prints tables, and writes docs/peers.md and
-docs/peers.svg after a whole run. Needs Python 3.10 or newer, Rust, and the models (see --models).
+docs/peers.svg after a whole run. Needs Python 3.11 or newer, Rust, and the models (see --models).
 """
 
 import argparse
@@ -63,7 +63,8 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=20, help="turns of each contender (20)")
     parser.add_argument("--slot", type=float, default=60, metavar="MS", help="length of a turn in milliseconds (60)")
     parser.add_argument("--threads", default="1,2", help="numbers of threads (1,2)")
-    parser.add_argument("--isa", help="lower instruction set, such as avx2, for daq and OpenVINO; onnxruntime has no such switch")
+    parser.add_argument("--isa", help="lower instruction set, such as avx2, for daq and OpenVINO; onnxruntime has no such switch. "
+                        "The page then goes to target/peers")
     parser.add_argument("--quick", action="store_true", help="4 short turns")
     parser.add_argument("--daq-target", type=pathlib.Path, metavar="DIR", default=os.environ.get("DAQ_TARGET"),
                         help="folder with daq and examples/bench_server, built already [env: DAQ_TARGET]")
@@ -223,10 +224,11 @@ def main():
     (CACHE / f"results{suffix}.json").write_text(json.dumps(results, indent=1))
     text = report.markdown(results)
     print("\n" + text)
-    if whole or options.write:
-        (REPO / "docs" / f"peers{suffix}.md").write_text(text)
-        if not options.isa:
-            (REPO / "docs" / "peers.svg").write_text(report.chart(results))
+    if options.isa or not (whole or options.write):
+        (CACHE / f"peers{suffix}.md").write_text(text)
+        return
+    (REPO / "docs" / "peers.md").write_text(text)
+    (REPO / "docs" / "peers.svg").write_text(report.chart(results))
 
 
 if __name__ == "__main__":

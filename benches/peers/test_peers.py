@@ -108,6 +108,11 @@ class Page(unittest.TestCase):
         self.assertIn("- C int8 on net: no.", page)
         self.assertIn("| net | daq | 1.0 | 2.0 | 10 | 20 | 7 |", page)
 
+    def test_under_an_isa_the_best_is_one_that_it_holds(self):
+        times = {"daq": {"min": 2}, "onnxruntime QDQ": {"min": 1}, "OpenVINO A": {"min": 3}, "OpenVINO B": {"min": 4}}
+        self.assertEqual(report.best(times, "min"), "onnxruntime QDQ")
+        self.assertEqual(report.best(times, "min", "avx2"), "OpenVINO A")
+
     def test_the_chart_is_xml_and_to_scale(self):
         svg = xml.etree.ElementTree.fromstring(report.chart(self.results()))
         bars = [r for r in svg.iter("{http://www.w3.org/2000/svg}rect") if r.get("height") == "14"]
