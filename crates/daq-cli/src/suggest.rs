@@ -181,9 +181,7 @@ fn together(trials: &[(Trial, &Candidate)], base: &quantize::Args) -> Option<Can
     let mut flags = Vec::new();
     for kind in ["--calibration", "--exclude"] {
         let gains = trials.iter().filter(|(t, c)| c.flags[0] == kind && t.gain_db > 0.1);
-        let Some((_, best)) = gains.max_by(|a, b| a.0.gain_db.total_cmp(&b.0.gain_db)) else {
-            return None;
-        };
+        let (_, best) = gains.max_by(|a, b| a.0.gain_db.total_cmp(&b.0.gain_db))?;
         flags.extend(best.flags.clone());
         match kind {
             "--calibration" => args.calibration = best.args.calibration,
