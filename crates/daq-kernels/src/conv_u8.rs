@@ -468,7 +468,7 @@ struct Split {
 
 /// Parts for each thread, so that one that is held up leaves its share to the others.
 const PARTS_PER_THREAD: usize = 4;
-/// A multiple of the heights of all tiles.
+/// The fewest pixels of a part: a multiple of the heights of all tiles.
 const TILES: usize = 24;
 
 impl Split {
@@ -483,12 +483,16 @@ impl Split {
             return whole;
         }
         let rows = |parts: usize| {
-            let least = pixels.div_ceil(parts);
-            let unit = match row_step {
-                1 if least < shape.out_w => TILES,
-                _ => row_step * shape.out_w,
-            };
-            least.next_multiple_of(unit).min(pixels)
+            let (all, row) = (pixels.div_ceil(shape.out_w), shape.out_w);
+            match channel_step {
+                // Rows that are computed together stay so.
+                _ if row_step > 1 => (pixels.div_ceil(parts)).next_multiple_of(row_step * row),
+                // Any pixels will do.
+                Some(_) => pixels.div_ceil(parts).max(TILES),
+                // Whole rows, rather too many parts than too few to be shared evenly.
+                None => (all / parts).max(1) * row,
+            }
+            .min(pixels)
         };
         // Every part reads all of the weights of its channels and all of the inputs of its pixels:
         // what is larger is cut.

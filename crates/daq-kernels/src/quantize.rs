@@ -1,7 +1,7 @@
 //! Between f32 and 8-bit codes.
 
 use crate::requantize::round_small;
-use crate::{Isa, Kernel};
+use crate::{Isa, Kernel, Pool};
 
 type Quantize = unsafe fn(&[f32], f32, u8, &mut [u8]);
 type Dequantize = unsafe fn(&[u8], f32, u8, &mut [f32]);
@@ -46,7 +46,7 @@ pub fn dequantize_u8_f32(input: &[u8], scale: f32, zero_point: u8, output: &mut 
 }
 
 /// Quantizes `[batch, channels, pixels]` (ONNX, NCHW) by the rule of [`quantize_f32_u8`] to
-/// `[batch, pixels, channels]` (NHWC), in one pass.
+/// `[batch, pixels, channels]` (NHWC), in one pass on the threads of a pool.
 ///
 /// # Panics
 ///
@@ -58,6 +58,7 @@ pub fn quantize_nchw_to_nhwc(
     zero_point: u8,
     output: &mut [u8],
     isa: Isa,
+    pool: &Pool,
 ) {
     assert_eq!(input.len(), batch * channels * pixels, "the input contradicts the shape");
     assert_eq!(output.len(), input.len(), "the output contradicts the shape");
@@ -67,30 +68,36 @@ pub fn quantize_nchw_to_nhwc(
     let kernel = Kernel::pick(QUANTIZE_KERNELS, isa).entry;
     // A piece of a picture stays in the first-level cache between the two steps.
     const PIECE: usize = 1024;
-    let mut codes = [[0; PIECE]; 3];
+    const PIECES_OF_PART: usize = 4;
     let pictures = input.chunks_exact(channels * pixels);
     for (input, output) in pictures.zip(output.chunks_exact_mut(channels * pixels)) {
-        for first in (0..pixels).step_by(PIECE) {
-            let len = PIECE.min(pixels - first);
-            let output = &mut output[first * channels..][..len * channels];
-            let quantize = |channel: usize, codes: &mut [u8]| {
-                let plane = &input[channel * pixels + first..][..len];
-                // SAFETY: `pick` made sure that this CPU has the kernel's instruction set, and the
-                // lengths are equal.
-                unsafe { kernel(plane, scale, zero_point, codes) }
-            };
-            if channels == 3 {
-                codes.iter_mut().enumerate().for_each(|(c, codes)| quantize(c, &mut codes[..len]));
-                let [a, b, c] = &codes;
-                crate::layout::interleave3([&a[..len], &b[..len], &c[..len]], output, isa);
-                continue;
+        pool.for_each_chunk(output, PIECES_OF_PART * PIECE * channels, |part, output| {
+            let mut codes = [[0; PIECE]; 3];
+            for (piece, output) in output.chunks_mut(PIECE * channels).enumerate() {
+                let first = (part * PIECES_OF_PART + piece) * PIECE;
+                let len = output.len() / channels;
+                let quantize = |channel: usize, codes: &mut [u8]| {
+                    let plane = &input[channel * pixels + first..][..len];
+                    // SAFETY: `pick` made sure that this CPU has the kernel's instruction set, and
+                    // the lengths are equal.
+                    unsafe { kernel(plane, scale, zero_point, codes) }
+                };
+                if channels == 3 {
+                    codes
+                        .iter_mut()
+                        .enumerate()
+                        .for_each(|(c, codes)| quantize(c, &mut codes[..len]));
+                    let [a, b, c] = &codes;
+                    crate::layout::interleave3([&a[..len], &b[..len], &c[..len]], output, isa);
+                    continue;
+                }
+                for channel in 0..channels {
+                    quantize(channel, &mut codes[0][..len]);
+                    let to = output[channel..].iter_mut().step_by(channels);
+                    to.zip(&codes[0]).for_each(|(to, &code)| *to = code);
+                }
             }
-            for channel in 0..channels {
-                quantize(channel, &mut codes[0][..len]);
-                let to = output[channel..].iter_mut().step_by(channels);
-                to.zip(&codes[0]).for_each(|(to, &code)| *to = code);
-            }
-        }
+        });
     }
 }
 
@@ -204,15 +211,16 @@ mod tests {
     #[test]
     fn channels_move_last_on_the_way() {
         for (batch, channels, pixels) in
-            [(1, 3, 2500), (2, 1, 7), (1, 4, 1025), (0, 3, 5), (2, 3, 1)]
+            [(1, 3, 9500), (2, 1, 7), (1, 4, 1025), (0, 3, 5), (2, 3, 1)]
         {
             let input: Vec<f32> =
                 (0..batch * channels * pixels).map(|i| (i % 701) as f32).collect();
             let mut plain = vec![0; input.len()];
             quantize_scalar(&input, 2.5, 7, &mut plain);
             for isa in crate::test_util::isas() {
-                let mut last = vec![0; input.len()];
-                quantize_nchw_to_nhwc((batch, channels, pixels), &input, 2.5, 7, &mut last, isa);
+                let (mut last, pool) = (vec![0; input.len()], Pool::new(2));
+                let shape = (batch, channels, pixels);
+                quantize_nchw_to_nhwc(shape, &input, 2.5, 7, &mut last, isa, &pool);
                 for (i, &code) in plain.iter().enumerate() {
                     let (picture, at) = (i / (channels * pixels), i % (channels * pixels));
                     let (channel, pixel) = (at / pixels, at % pixels);

@@ -242,7 +242,8 @@ impl Session {
             (DType::F32, DType::U8, Some(quant)) => {
                 let (scale, zero_point) = (quant.scale[0], quant.zero_point[0] as u8);
                 let dims = layout::dims(&port.shape);
-                quantize_nchw_to_nhwc(dims, given.data(), scale, zero_point, bytes, Isa::best());
+                let (x, isa) = (given.data(), Isa::best());
+                quantize_nchw_to_nhwc(dims, x, scale, zero_point, bytes, isa, &self.pool);
             }
             (from, to, _) if from == to => {
                 layout::convert(&port.shape, to.size(), layout, given.bytes, bytes);
