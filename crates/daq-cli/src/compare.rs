@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use daq::{Graph, Model};
 use daq_quant::calibrate::Samples;
 use daq_quant::compare::{CompareOptions, Comparison, HURTS_DB, OperatorError, compare};
 use daq_quant::evaluate::Classes;
 use daq_quant::preprocess_check::{self, PreprocessCheck};
+use daq_quant::recover::equalize::{self, EQUALIZED};
 use daq_quant::report::{Suggestions, Trial};
 use daq_quant::samples::PreparedDataset;
 
@@ -73,7 +74,16 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     args.report.check(&[&args.float, &args.quantized], args.force)?;
     let quantized = model::open(&args.quantized, &shapes_for(&args.quantized, &args.shapes)?)?;
-    let float = model::open(&args.float, &shapes_for(&args.float, &args.shapes)?)?;
+    let mut float = model::open(&args.float, &shapes_for(&args.float, &args.shapes)?)?;
+    // Operators can be compared only at the same scales of their channels.
+    if let Some(scales) = quantized.metadata.get(EQUALIZED)
+        && !equalize::repeat(&mut float, scales)
+    {
+        let (quantized, float) = (args.quantized.display(), args.float.display());
+        bail!(
+            "{quantized} was equalized from another model than {float}; give the one that it was made of"
+        );
+    }
     let known = model::preprocess(&quantized, &args.quantized)?;
     let settings = args.preprocess.settings(known)?;
     let mut data = PreparedDataset::open(&args.images, &float, settings)?;

@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod calibrate;
 mod compare;
 mod convert;
 mod eval;
 mod inspect;
+mod merge;
 mod messages;
 mod model;
 mod options;
@@ -17,6 +19,7 @@ mod quantize;
 mod report;
 mod run;
 mod suggest;
+mod target;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -52,6 +55,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 #[derive(Subcommand)]
 enum Command {
     Quantize(Box<quantize::Args>),
+    Calibrate(calibrate::Args),
+    Merge(merge::Args),
     Convert(convert::Args),
     Inspect(inspect::Args),
     Run(run::Args),
@@ -66,6 +71,8 @@ fn main() -> ExitCode {
     let mut out = std::io::stdout().lock();
     let result = match cli.command {
         Command::Quantize(args) => quantize::run(&args, &mut out),
+        Command::Calibrate(args) => calibrate::run(&args, &mut out),
+        Command::Merge(args) => merge::run(&args, &mut out),
         Command::Convert(args) => convert::run(&args, &mut out),
         Command::Inspect(args) => inspect::run(&args, &mut out),
         Command::Run(args) => run::run(&args, &mut out),

@@ -80,6 +80,30 @@ impl Progress {
     }
 }
 
+/// The stages of a longer work, a bar for each.
+#[derive(Default)]
+pub struct Stages(Mutex<Option<Progress>>);
+
+impl daq_quant::pipeline::Progress for Stages {
+    fn stage(&self, what: &'static str, count: usize) {
+        let mut bar = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        bar.take().map(Progress::finish);
+        *bar = Some(Progress::new(what, count));
+    }
+
+    fn step(&self) {
+        if let Some(bar) = &*self.0.lock().unwrap_or_else(|e| e.into_inner()) {
+            bar.step();
+        }
+    }
+}
+
+impl Drop for Stages {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).take().map(Progress::finish);
+    }
+}
+
 /// Says which samples could not be used, the first few by name.
 pub fn skipped(samples: &[(String, String)]) {
     const SHOWN: usize = 5;

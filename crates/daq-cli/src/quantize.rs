@@ -3,29 +3,33 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
 use daq::Graph;
-use daq_quant::calibrate::{CalibrateOptions, Calibration, calibrate};
+use daq_quant::calibrate::Calibration;
 use daq_quant::dataset::DatasetKind;
 use daq_quant::files::{is_writable, write_atomically};
 use daq_quant::observe::CalibrationMethod;
+use daq_quant::onnx;
+use daq_quant::pipeline::{Prepared, Recipe, Recovery, prepare};
 use daq_quant::preprocess_check::{self, PreprocessCheck};
 use daq_quant::qdq::{self, FLOAT_OUTPUT};
-use daq_quant::quantize::{Decision, QuantizeOptions, Weights, quantize};
+use daq_quant::quantize::{Decision, QuantizeOptions, Quantized, Weights, quantize};
+use daq_quant::recover::equalize;
 use daq_quant::samples::{PREPROCESS, PreparedDataset};
 use daq_quant::table::Table;
-use daq_quant::{calibrate::Samples, onnx};
+use daq_quant::target::Fidelity;
 
 use crate::compare;
 use crate::eval;
-use crate::messages::{self, Progress};
+use crate::messages::{self, Stages};
 use crate::model::{self, OPTIONS, VERSION};
-use crate::options::{LabelArgs, PreprocessArgs, SampleArgs, ShapeArgs, positive};
+use crate::options::{LabelArgs, PreprocessArgs, SampleArgs, ShapeArgs, positive, usage};
 use crate::output::{self, quoted};
 use crate::report::{self, About, ReportArgs};
+use crate::target::{self, TargetArgs};
 
 const EXAMPLE: &str = "\
 Example:
@@ -48,8 +52,18 @@ pub struct Args {
     #[arg(value_name = "TABLE.txt")]
     pub table: PathBuf,
     /// A folder of pictures (.jpg, .png) or arrays (.npy, .npz) as the model will see
-    #[arg(long = "image_dir", alias = "image-dir", visible_alias = "data", value_name = "DIR")]
-    pub image_dir: PathBuf,
+    #[arg(
+        long = "image_dir",
+        alias = "image-dir",
+        visible_alias = "data",
+        value_name = "DIR",
+        required_unless_present = "statistics"
+    )]
+    pub image_dir: Option<PathBuf>,
+    /// Choose ranges by statistics of `daq calibrate`, without pictures; recovery passes, which need
+    /// pictures, are left out
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["image_dir", "recovery", "report"])]
+    pub statistics: Option<PathBuf>,
     /// The quantized model [default: quant-MODEL.onnx beside the model]
     #[arg(short, long, value_name = "FILE.onnx")]
     pub output: Option<PathBuf>,
@@ -60,9 +74,23 @@ pub struct Args {
     #[arg(long = "batch_size", alias = "batch-size", value_name = "N", default_value_t = 1,
           value_parser = positive)]
     pub batch_size: usize,
-    /// How ranges are chosen: minmax, mse, percentile or percentile:99.9
+    /// How ranges are chosen: minmax, average, percentile, percentile:99.9, entropy, mse, best or auto
+    ///
+    /// minmax: all that was seen. average: the mean of each sample's ends. percentile: 99.99 % of the
+    /// values. entropy: least Kullback-Leibler divergence. mse: least squared error. best: mse
+    /// or average, whichever has the least measured error of the model's output. auto: for each
+    /// tensor the one with the least measured error of the model's output (slow).
     #[arg(long, value_name = "METHOD", default_value_t)]
     pub calibration: CalibrationMethod,
+    /// Passes that win back accuracy: equalize, weight-scales, rounding, bias, activation-bias;
+    /// none, default, all
+    ///
+    /// equalize: scale channels across layers so that activations use their codes. weight-scales:
+    /// clip weights where that lowers the error. rounding: round weights so that they make up for
+    /// each other's errors. bias: correct biases for rounded weights. activation-bias: correct them
+    /// for quantized activations, layer by layer (slow).
+    #[arg(long, value_name = "PASS,PASS", default_value_t)]
+    pub recovery: Recovery,
     /// How weights are quantized
     #[arg(long, value_enum, default_value = "per-channel")]
     pub weights: WeightsArg,
@@ -95,6 +123,8 @@ pub struct Args {
     #[arg(long = "power-of-two-scales", alias = "power_of_two_scales")]
     pub power_of_two_scales: bool,
 
+    #[command(flatten)]
+    pub target: TargetArgs,
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
     #[command(flatten)]
@@ -159,22 +189,36 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     output::check(&target, &inputs, by_daq, is_own_model, args.force)?;
     output::check(&args.table, &inputs, "a table", is_table, args.force)?;
     args.report.check(&[&args.model, &target, &args.table], args.force)?;
-    let labels = eval::labels(&args.labels, &args.image_dir)?;
+    let labels = match &args.image_dir {
+        Some(folder) => eval::labels(&args.labels, folder)?,
+        None => None,
+    };
 
     let float = model::open_onnx(&args.model, &args.shapes)?;
-    let settings = args.preprocess.settings(model::preprocess(&float, &args.model)?)?;
-    let mut data = PreparedDataset::open(&args.image_dir, &float, settings)?;
-    if let Some(samples) = args.samples.samples {
-        data.dataset.choose(samples, args.samples.seed);
-    }
     check_options(&float, args)?;
-    let (calibration, time) = observe(&float, &data, args)?;
-    let check = preprocess_check::check(&float, &data, args.samples.workers())?;
+    let start = Instant::now();
+    let (made, data) = match &args.image_dir {
+        Some(folder) => {
+            let settings = args.preprocess.settings(model::preprocess(&float, &args.model)?)?;
+            let mut data = PreparedDataset::open(folder, &float, settings)?;
+            if let Some(samples) = args.samples.samples {
+                data.dataset.choose(samples, args.samples.seed);
+            }
+            let made = from_samples(&float, &data, labels.as_ref(), args)?;
+            messages::skipped(&made.calibration.skipped);
+            (made, Some(data))
+        }
+        None => (from_statistics(&float, args)?, None),
+    };
+    let time = start.elapsed();
+    let check = match &data {
+        Some(data) => preprocess_check::check(&float, data, args.samples.workers())?,
+        None => None,
+    };
     compare::warn(check.as_ref());
-
-    let quantized = quantize(&float, &calibration.ranges(), &options(args))?;
-    let mut graph = quantized.graph;
-    describe(&mut graph, &float, args, &data);
+    let mut graph = made.quantized.graph.clone();
+    describe(&mut graph, &float, args, data.as_ref(), &made);
+    let Made { quantized, calibration, float, recipe, target: reached, .. } = made;
     let unfolded = qdq::unfold(&graph);
     // The table speaks of what `daq convert` will read.
     let table = Table::of(&qdq::fold(&unfolded))?;
@@ -183,17 +227,17 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
         Format::Qoperator => onnx::write_qoperator(&graph, &target)?,
     }
     write_atomically(&args.table, |w| w.write_all(table.to_text().as_bytes()))?;
-    if args.report.report.is_some() {
+    if let Some(data) = data.as_ref().filter(|_| args.report.report.is_some()) {
         let graph = model::open(&target, &ShapeArgs::default())?;
         let (float, quantized) = ((&*args.model, &float), (&*target, &graph));
         let workers = args.samples.workers();
         let comparison =
-            compare::measure(float, quantized, &data, labels.as_ref(), &args.labels, workers)?;
+            compare::measure(float, quantized, data, labels.as_ref(), &args.labels, workers)?;
         let about = About {
             command: "quantize",
             float,
             quantized,
-            data: &data,
+            data,
             comparison: &comparison,
             check: check.as_ref(),
             suggestions: None,
@@ -208,7 +252,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
         entries: table.entries.len(),
         calibration,
         time,
-        pictures: data.dataset.kind() == DatasetKind::Pictures,
+        pictures: data.as_ref().is_none_or(|d| d.dataset.kind() == DatasetKind::Pictures),
+        recipe,
+        reached,
         decisions: quantized.decisions,
         messages: quantized.messages,
         check,
@@ -226,6 +272,7 @@ pub fn options(args: &Args) -> QuantizeOptions {
         exclude: args.exclude.clone(),
         ops: args.ops.clone(),
         power_of_two_scales: args.power_of_two_scales,
+        ..QuantizeOptions::default()
     }
 }
 
@@ -266,31 +313,124 @@ fn check_options(float: &Graph, args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn observe(float: &Graph, data: &PreparedDataset, args: &Args) -> Result<(Calibration, Duration)> {
-    let progress = Progress::new("calibrating", data.len());
-    let options = CalibrateOptions {
+/// A quantized model and how it came about.
+pub struct Made {
+    pub quantized: Quantized,
+    pub calibration: Calibration,
+    /// The float model at the scales of the quantized one.
+    pub float: Graph,
+    /// These scales.
+    pub equalized: Option<String>,
+    pub recipe: Recipe,
+    /// What was asked for, where it was, how near the model comes, and whether that is enough.
+    pub target: Option<Reached>,
+}
+
+impl Made {
+    /// What came of a prepared float model.
+    pub fn new(
+        quantized: Quantized,
+        prepared: Prepared,
+        recipe: Recipe,
+        target: Option<Reached>,
+    ) -> Made {
+        let Prepared { float, equalized, calibration, .. } = prepared;
+        Made { quantized, calibration, float, equalized, recipe, target }
+    }
+
+    /// The flags that make this model: those given, with what a search has settled.
+    fn flags(&self) -> Vec<String> {
+        let given = report::recipe();
+        if self.target.is_none() {
+            return given;
+        }
+        let settled = ["--calibration=", "--recovery=", "--exclude="];
+        let mut flags = given;
+        flags.retain(|flag| !settled.iter().any(|s| flag.starts_with(s)));
+        flags.push(format!("--calibration={}", self.recipe.method));
+        flags.push(format!("--recovery={}", self.recipe.recovery));
+        flags.extend(self.recipe.options.exclude.iter().map(|name| format!("--exclude={name}")));
+        flags
+    }
+}
+
+/// How a search for a target ended.
+pub struct Reached {
+    pub fidelity: Fidelity,
+    pub reached: bool,
+    pub held_back: usize,
+}
+
+/// What `daq quantize` does with these arguments.
+pub fn recipe(args: &Args) -> Recipe {
+    Recipe {
         method: args.calibration,
+        recovery: if args.statistics.is_some() { Recovery::NONE } else { args.recovery },
+        options: options(args),
         workers: args.samples.workers(),
         batch_size: args.batch_size,
-    };
-    let result = calibrate(float, data, &options, &|| progress.step());
-    let time = progress.finish();
-    let calibration = result.map_err(|e| anyhow!("{}: {e}", args.model.display()))?;
-    messages::skipped(&calibration.skipped);
-    Ok((calibration, time))
+    }
+}
+
+fn from_samples(
+    float: &Graph,
+    data: &PreparedDataset,
+    labels: Option<&eval::ByName>,
+    args: &Args,
+) -> Result<Made> {
+    let named = |e| anyhow!("{}: {e}", args.model.display());
+    let recipe = recipe(args);
+    if let Some(goal) = args.target.goal()? {
+        return target::search(float, data, goal, recipe, labels, args);
+    }
+    let stages = Stages::default();
+    let prepared = prepare(float, data, &recipe, &stages).map_err(named)?;
+    let quantized = prepared.quantize(data, &recipe, &stages).map_err(named)?;
+    Ok(Made::new(quantized, prepared, recipe, None))
+}
+
+fn from_statistics(float: &Graph, args: &Args) -> Result<Made> {
+    if args.target.goal()?.is_some() {
+        return Err(usage("a target is measured on pictures; give --image_dir, not --statistics"));
+    }
+    if args.calibration == CalibrationMethod::Auto {
+        return Err(usage(
+            "--calibration auto measures on pictures; give --image_dir, not --statistics",
+        ));
+    }
+    let path = args.statistics.as_deref().unwrap_or(Path::new(""));
+    let calibration = crate::calibrate::read(path, args.calibration)?;
+    let known = |name: &String| float.find_value(name).is_some();
+    if let Some(name) = calibration.observers().keys().find(|name| !known(name)) {
+        let (path, model) = (path.display(), args.model.display());
+        bail!("{path} is of another model: {model} has no tensor `{name}`");
+    }
+    let recipe = recipe(args);
+    let quantized = quantize(float, &calibration.ranges_of(float), &recipe.options)?;
+    let (float, equalized) = (float.clone(), None);
+    Ok(Made { quantized, calibration, float, equalized, recipe, target: None })
 }
 
 /// Writes into the model's metadata what later commands want to know.
-fn describe(graph: &mut Graph, float: &Graph, args: &Args, data: &PreparedDataset) {
+fn describe(
+    graph: &mut Graph,
+    float: &Graph,
+    args: &Args,
+    data: Option<&PreparedDataset>,
+    made: &Made,
+) {
     let outputs = float.outputs.iter().map(|&id| &float.values[id].name);
     if outputs.into_iter().any(|name| args.dequantize_after.contains(name)) {
         graph.metadata.insert(FLOAT_OUTPUT.into(), "1".into());
     }
-    if data.dataset.kind() == DatasetKind::Pictures {
+    if let Some(data) = data.filter(|d| d.dataset.kind() == DatasetKind::Pictures) {
         graph.metadata.insert(PREPROCESS.into(), data.preprocess.to_json());
     }
-    let options = serde_json::json!(report::recipe()).to_string();
+    let options = serde_json::json!(made.flags()).to_string();
     graph.metadata.insert(OPTIONS.into(), options);
+    if let Some(scales) = &made.equalized {
+        graph.metadata.insert(equalize::EQUALIZED.into(), scales.clone());
+    }
     graph.metadata.insert(VERSION.into(), env!("CARGO_PKG_VERSION").into());
 }
 
@@ -302,6 +442,8 @@ struct Summary<'a> {
     calibration: Calibration,
     time: Duration,
     pictures: bool,
+    recipe: Recipe,
+    reached: Option<Reached>,
     decisions: Vec<Decision>,
     messages: Vec<String>,
     check: Option<PreprocessCheck>,
@@ -339,6 +481,13 @@ impl Summary<'_> {
                 "operators_8bit": total - float.len(),
                 "macs_8bit": share,
                 "float_operators": float.iter().map(in_float).collect::<Vec<_>>(),
+                "calibration": self.recipe.method.to_string(),
+                "recovery": self.recipe.recovery.to_string(),
+                "target": self.reached.as_ref().map(|r| serde_json::json!({
+                    "reached": r.reached, "held_back": r.held_back,
+                    "agreement": r.fidelity.agreement, "expected_agreement": r.fidelity.expected,
+                    "sqnr_db": r.fidelity.sqnr_db, "top1": r.fidelity.top1,
+                })),
                 "samples": used,
                 "skipped": skipped.iter().map(named).collect::<Vec<_>>(),
                 "seconds": seconds,
@@ -361,6 +510,14 @@ impl Summary<'_> {
             "calibrated with {} in {seconds:.1} s ({rate:.1}/s){left_out}",
             output::count(used, what)
         )?;
+        if let Some(found) = &self.reached {
+            let (method, recovery) = (self.recipe.method, self.recipe.recovery);
+            let verdict =
+                if found.reached { "reached" } else { "NOT reached; the best found is kept" };
+            writeln!(out, "target {verdict}: --calibration {method} --recovery {recovery}")?;
+            let measured = target::shown(&found.fidelity);
+            writeln!(out, "{measured} on {} held back", output::count(found.held_back, what))?;
+        }
         let macs_text =
             share.map_or(String::new(), |s| format!(", {} of the MACs", output::percent(s)));
         writeln!(out, "{} of {total} operators in 8 bits{macs_text}", total - float.len())?;

@@ -159,10 +159,15 @@ fn options(command: &str) -> Vec<UsedOption> {
 }
 
 /// Arguments of `daq quantize` that do not decide how a model is quantized.
-const OTHERS: [&str; 26] = [
+const OTHERS: [&str; 31] = [
     "model",
     "table",
     "image_dir",
+    "statistics",
+    "target_agreement",
+    "target_sqnr",
+    "target_top1",
+    "time_budget",
     "output",
     "num_workers",
     "batch_size",

@@ -3,10 +3,11 @@
 use anyhow::{Result, anyhow};
 use clap::Parser;
 use daq::{Graph, Model, Tensor};
-use daq_quant::calibrate::{CalibrateOptions, Calibration, Samples, calibrate};
+use daq_quant::calibrate::Samples;
 use daq_quant::compare::Comparison;
 use daq_quant::evaluate::{Evaluate, evaluate};
-use daq_quant::quantize::{Decision, quantize};
+use daq_quant::pipeline::{Prepared, Recipe, Silent, prepare};
+use daq_quant::quantize::Decision;
 use daq_quant::report::{Suggestions, Trial};
 
 use crate::messages::Progress;
@@ -24,7 +25,7 @@ const MOST_EXCLUDED: usize = 8;
 const MOST_FLOAT: f64 = 0.35;
 
 /// Methods that are tried; those that this version does not know are passed over.
-const METHODS: [&str; 6] = ["mse", "minmax", "percentile", "entropy", "moving-average", "auto"];
+const METHODS: [&str; 5] = ["mse", "minmax", "percentile", "entropy", "average"];
 
 /// Every so many samples, from one on.
 struct Part<'a> {
@@ -197,29 +198,24 @@ struct Lab<'a> {
     calibration: &'a dyn Samples,
     measured: &'a dyn Samples,
     workers: usize,
-    /// What calibration saw, by method: it does not depend on the other flags.
-    known: Vec<(String, Calibration)>,
+    /// What was measured, by method and passes: it hardly depends on the other flags.
+    known: Vec<((String, String), Prepared)>,
 }
 
 impl Lab<'_> {
     fn measure(&mut self, candidate: &Candidate, base: Option<&Trial>) -> Result<Trial> {
         let args = &candidate.args;
-        let method = args.calibration.to_string();
-        let known = match self.known.iter().position(|(m, _)| *m == method) {
+        let recipe = Recipe { workers: self.workers, ..quantize::recipe(args) };
+        let key = (recipe.method.to_string(), recipe.recovery.to_string());
+        let known = match self.known.iter().position(|(k, _)| *k == key) {
             Some(known) => known,
             None => {
-                let options = CalibrateOptions {
-                    method: args.calibration,
-                    workers: self.workers,
-                    batch_size: args.batch_size,
-                };
-                let seen = calibrate(self.float, self.calibration, &options, &|| {})?;
-                self.known.push((method, seen));
+                let prepared = prepare(self.float, self.calibration, &recipe, &Silent)?;
+                self.known.push((key, prepared));
                 self.known.len() - 1
             }
         };
-        let ranges = self.known[known].1.ranges();
-        let made = quantize(self.float, &ranges, &quantize::options(args))?;
+        let made = self.known[known].1.quantize(self.calibration, &recipe, &Silent)?;
         let share = macs_8bit(&made.decisions);
         let model = Model::from_graph(made.graph)?;
         let options = Evaluate {

@@ -318,3 +318,101 @@ fn bench_measures_and_profiles() {
     let macs: u64 = steps.iter().map(|s| s["macs"].as_u64().unwrap()).sum();
     assert_eq!(json["macs"], macs);
 }
+
+#[test]
+fn statistics_of_parts_merge_to_the_bytes_of_one_run() {
+    let f = Folder::with_models();
+    let (pictures, settings) = (example("pictures"), example("preprocess.toml"));
+    let calibrate = |more: &[&str]| {
+        let args =
+            ["calibrate", "--image_dir", &pictures, "--samples", "12", "--preprocess", &settings];
+        f.daq(&args).daq_more(more).ok()
+    };
+    calibrate(&["m.onnx", "whole.json"]);
+    for i in 1..=4 {
+        calibrate(&["--shard", &format!("{i}/4"), "m.onnx", &format!("part{i}.json")]);
+    }
+    f.run(&["merge", "part3.json", "part1.json", "part4.json", "part2.json", "-o", "all.json"])
+        .ok();
+    assert_eq!(f.read("all.json"), f.read("whole.json"));
+    for method in ["minmax", "average", "percentile", "entropy", "mse"] {
+        let args = [
+            "quantize",
+            "--statistics",
+            "all.json",
+            "--calibration",
+            method,
+            "--force",
+            "-o",
+            "a.onnx",
+        ];
+        f.daq(&args).daq_more(&["m.onnx", "a.txt"]).ok();
+        let args = [
+            "quantize",
+            "--data",
+            &pictures,
+            "--samples",
+            "12",
+            "--calibration",
+            method,
+            "--force",
+        ];
+        f.daq(&args)
+            .daq_more(&[
+                "--recovery",
+                "none",
+                "--preprocess",
+                &settings,
+                "-o",
+                "b.onnx",
+                "m.onnx",
+                "b.txt",
+            ])
+            .ok();
+        assert_eq!(f.read("a.txt"), f.read("b.txt"), "{method}");
+    }
+    let auto = ["quantize", "--statistics", "all.json", "--calibration", "auto", "m.onnx", "a.txt"];
+    f.run(&auto).fails(2, &["--image_dir"]);
+    f.run(&["quantize", "--statistics", "table.txt", "m.onnx", "a.txt"])
+        .fails(1, &["not statistics"]);
+    f.run(&["merge", "part1.json", "-o", "part1.json"]).fails(1, &["it is the input"]);
+    calibrate(&["m.onnx", "whole.json"]);
+}
+
+#[test]
+fn a_target_is_reached_or_said_not_to_be() {
+    let f = Folder::with_models();
+    let (pictures, settings) = (example("pictures"), example("preprocess.toml"));
+    let quantize = |more: &[&str]| {
+        let args = [
+            "quantize",
+            "--data",
+            &pictures,
+            "--samples",
+            "18",
+            "--preprocess",
+            &settings,
+            "--json",
+        ];
+        f.daq(&args).daq_more(&[&["-o", "t.onnx", "m.onnx", "t.txt"], more].concat()).ok()
+    };
+    let ran = quantize(&["--target-sqnr", "5"]);
+    let summary = ran.json();
+    assert_eq!(summary["target"]["reached"], true, "{summary}");
+    assert_eq!(summary["target"]["held_back"], 6, "{summary}");
+    assert!(summary["target"]["sqnr_db"].as_f64() >= Some(5.0), "{summary}");
+    assert!(ran.err.contains("SQNR"), "{}", ran.err);
+    // Nothing new begins after no time at all: the first recipe is the best.
+    let summary = quantize(&["--target-sqnr", "190", "--time-budget", "0"]).json();
+    assert_eq!(summary["target"]["reached"], false, "{summary}");
+    assert_eq!(summary["operators"], summary["operators_8bit"]);
+    let wrong = |more: &[&str], parts: &[&str]| {
+        let args = ["quantize", "--data", &pictures, "m.onnx", "t.txt"];
+        f.daq(&args).daq_more(more).fails(2, parts);
+    };
+    wrong(&["--time-budget", "5"], &["--target-agreement"]);
+    wrong(&["--target-agreement", "1.5"], &["from 0 to 1"]);
+    let few = ["quantize", "--data", ".", "--target-sqnr", "20", "m.onnx", "t.txt"];
+    f.run(&few).fails(2, &["at least 6"]);
+    wrong(&["--target-sqnr", "20", "--target-agreement", "0.9"], &["cannot be used with"]);
+}

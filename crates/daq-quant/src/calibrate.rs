@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use daq::ops::Quantization;
-use daq::{DType, Graph, Model, Session, Tensor};
+use daq::{DType, Graph, Model, Session, Tensor, TensorView, ValueId};
 
-use crate::observe::{CalibrationMethod, Observer};
+use crate::observe::{CalibrationMethod, Histogram, Observer};
 use crate::quantize::Ranges;
 
 /// Where samples come from: tensors by input name, loaded from several threads.
@@ -76,6 +76,45 @@ pub struct Calibration {
 }
 
 impl Calibration {
+    /// What was seen of each value, by name.
+    pub fn observers(&self) -> &BTreeMap<String, Box<dyn Observer>> {
+        &self.observers
+    }
+
+    /// The range of each value by another method than that of calibration; only of values with
+    /// histograms.
+    pub fn ranges_by(&self, method: CalibrationMethod) -> Ranges {
+        let range = |o: &dyn Observer| o.as_any().downcast_ref::<Histogram>()?.range_by(method);
+        let seen = self.observers.iter();
+        seen.filter_map(|(name, o)| Some((name.clone(), range(&**o)?))).collect()
+    }
+
+    /// The ranges, those of the graph's outputs as wide as what was seen: the best classes are those
+    /// at the end of the range, and clipped they would be equal.
+    pub fn ranges_of(&self, graph: &Graph) -> Ranges {
+        let mut ranges = self.ranges();
+        self.widen_outputs(graph, &mut ranges);
+        ranges
+    }
+
+    /// Makes the ranges of a graph's outputs as wide as what was seen.
+    pub fn widen_outputs(&self, graph: &Graph, ranges: &mut Ranges) {
+        for name in graph.outputs.iter().map(|&id| &graph.values[id].name) {
+            if let Some(seen) = self.observers.get(name).and_then(|o| o.seen()) {
+                ranges.insert(name.clone(), seen);
+            }
+        }
+    }
+
+    /// From what was seen elsewhere.
+    pub fn new(
+        observers: BTreeMap<String, Box<dyn Observer>>,
+        used: usize,
+        skipped: Vec<(String, String)>,
+    ) -> Self {
+        Calibration { observers, used, skipped }
+    }
+
     /// The range of each value.
     pub fn ranges(&self) -> Ranges {
         let seen = self.observers.iter();
@@ -119,6 +158,61 @@ pub fn parallel<S: Send, E: Send>(
     })
 }
 
+/// What was shown of a model's values on samples.
+pub struct Watched<S> {
+    /// The state of each worker.
+    pub states: Vec<S>,
+    /// Samples that were used.
+    pub used: usize,
+    /// Samples that could not be used, with the reason, by name.
+    pub skipped: Vec<(String, String)>,
+}
+
+/// Runs a model on all samples and shows each value that it computes to `see`, with the sample's
+/// index. Each of `workers` threads has a state of its own and takes `batch` samples at a time.
+/// `progress` is called from the workers' threads after each sample.
+pub fn watch<S: Send>(
+    model: &Model,
+    samples: &dyn Samples,
+    (workers, batch): (usize, usize),
+    state: impl Fn() -> S + Sync,
+    see: impl Fn(&mut S, usize, ValueId, TensorView) -> Result<(), CalibrateError> + Sync,
+    progress: &(dyn Fn() + Sync),
+) -> Result<Watched<S>, CalibrateError> {
+    let skipped = Mutex::new(BTreeMap::new());
+    let start = || (model.session(1), state());
+    let work = |(session, state): &mut (Session, S), index: usize| {
+        match samples.load(index).and_then(numbers) {
+            Ok(sample) => {
+                let inputs: Vec<_> = sample.iter().map(|(name, t)| (name.as_str(), t)).collect();
+                let mut result = Ok(());
+                session.run_observed(&inputs, &mut |id, view| {
+                    if result.is_ok() {
+                        result = see(state, index, id, view);
+                    }
+                })?;
+                result?;
+            }
+            Err(why) => {
+                skipped.lock().unwrap_or_else(|e| e.into_inner()).insert(index, why);
+            }
+        }
+        progress();
+        Ok::<_, CalibrateError>(())
+    };
+    let states = parallel(samples.len(), workers, batch, start, work)?;
+    let states = states.into_iter().map(|(_, state)| state).collect();
+    let skipped = skipped.into_inner().unwrap_or_else(|e| e.into_inner());
+    let used = samples.len() - skipped.len();
+    if used == 0 {
+        let first = skipped.iter().next().map(|(i, why)| format!("{}: {why}", samples.name(*i)));
+        let first = first.unwrap_or_else(|| "there is none".into());
+        return Err(CalibrateError::NoSample { count: samples.len(), first });
+    }
+    let skipped = skipped.into_iter().map(|(i, why)| (samples.name(i), why)).collect();
+    Ok(Watched { states, used, skipped })
+}
+
 /// Runs a float graph on all samples and collects the statistics of its values. `progress` is
 /// called from the workers' threads after each sample.
 pub fn calibrate(
@@ -128,35 +222,26 @@ pub fn calibrate(
     progress: &(dyn Fn() + Sync),
 ) -> Result<Calibration, CalibrateError> {
     let model = Model::from_graph(graph.clone())?;
-    let watched = watched(graph);
-    let skipped = Mutex::new(BTreeMap::new());
-    let state = || Worker {
-        session: model.session(1),
-        observers: graph.values.iter().map(|_| None).collect(),
-    };
-    let workers =
-        parallel(samples.len(), options.workers, options.batch_size, state, |worker, index| {
-            match samples.load(index).and_then(numbers) {
-                Ok(sample) => {
-                    worker.run(graph, &watched, &sample, options.method, || samples.name(index))?
-                }
-                Err(why) => {
-                    skipped.lock().unwrap_or_else(|e| e.into_inner()).insert(index, why);
-                }
+    let wanted = watched(graph);
+    let state = || graph.values.iter().map(|_| None).collect::<Vec<Option<Box<dyn Observer>>>>();
+    let see =
+        |seen: &mut Vec<Option<Box<dyn Observer>>>, index: usize, id: ValueId, view: TensorView| {
+            if !wanted[id] {
+                return Ok(());
             }
-            progress();
-            Ok::<_, CalibrateError>(())
-        })?;
-    let skipped = skipped.into_inner().unwrap_or_else(|e| e.into_inner());
-    let used = samples.len() - skipped.len();
-    if used == 0 {
-        let first = skipped.iter().next().map(|(i, why)| format!("{}: {why}", samples.name(*i)));
-        let first = first.unwrap_or_else(|| "there is none".into());
-        return Err(CalibrateError::NoSample { count: samples.len(), first });
-    }
+            let data = view.data::<f32>();
+            if !all_finite(data) {
+                let (value, sample) = (graph.values[id].name.clone(), samples.name(index));
+                return Err(CalibrateError::NotFinite { value, sample });
+            }
+            seen[id].get_or_insert_with(|| options.method.observer()).observe(data);
+            Ok(())
+        };
+    let threads = (options.workers, options.batch_size);
+    let Watched { states, used, skipped } = watch(&model, samples, threads, state, see, progress)?;
     let mut observers: BTreeMap<String, Box<dyn Observer>> = BTreeMap::new();
-    for worker in workers {
-        for (value, observer) in graph.values.iter().zip(worker.observers) {
+    for seen in states {
+        for (value, observer) in graph.values.iter().zip(seen) {
             let Some(observer) = observer else { continue };
             match observers.get_mut(&value.name) {
                 Some(seen) => seen.merge(&*observer),
@@ -164,12 +249,11 @@ pub fn calibrate(
             }
         }
     }
-    let skipped = skipped.into_iter().map(|(i, why)| (samples.name(i), why)).collect();
     Ok(Calibration { observers, used, skipped })
 }
 
 /// Values that may need a scale of their own: floats that do not share their input's.
-fn watched(graph: &Graph) -> Vec<bool> {
+pub(crate) fn watched(graph: &Graph) -> Vec<bool> {
     let mut watched: Vec<bool> = graph.values.iter().map(|v| v.dtype == DType::F32).collect();
     for node in &graph.nodes {
         if matches!(node.op.quantization(), Quantization::Moves | Quantization::Averages) {
@@ -192,7 +276,7 @@ pub(crate) fn numbers(sample: Vec<(String, Tensor)>) -> Result<Vec<(String, Tens
 }
 
 /// Whether no element is NaN or infinite: their sum times 0 stays 0.
-fn all_finite(data: &[f32]) -> bool {
+pub(crate) fn all_finite(data: &[f32]) -> bool {
     let mut lanes = [0f32; 8];
     let chunks = data.chunks_exact(8);
     let rest = chunks.remainder();
@@ -202,42 +286,4 @@ fn all_finite(data: &[f32]) -> bool {
         }
     }
     lanes.iter().sum::<f32>() == 0.0 && rest.iter().all(|x| x.is_finite())
-}
-
-struct Worker {
-    session: Session,
-    observers: Vec<Option<Box<dyn Observer>>>,
-}
-
-impl Worker {
-    fn run(
-        &mut self,
-        graph: &Graph,
-        watched: &[bool],
-        sample: &[(String, Tensor)],
-        method: CalibrationMethod,
-        name: impl Fn() -> String,
-    ) -> Result<(), CalibrateError> {
-        let inputs: Vec<_> = sample.iter().map(|(name, t)| (name.as_str(), t)).collect();
-        let observers = &mut self.observers;
-        let mut not_finite = None;
-        self.session.run_observed(&inputs, &mut |id, view| {
-            if !watched[id] || not_finite.is_some() {
-                return;
-            }
-            let data = view.data::<f32>();
-            if !all_finite(data) {
-                not_finite = Some(id);
-                return;
-            }
-            observers[id].get_or_insert_with(|| method.observer()).observe(data);
-        })?;
-        match not_finite {
-            Some(id) => Err(CalibrateError::NotFinite {
-                value: graph.values[id].name.clone(),
-                sample: name(),
-            }),
-            None => Ok(()),
-        }
-    }
 }

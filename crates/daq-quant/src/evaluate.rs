@@ -165,7 +165,7 @@ fn score(
 
 /// Runs a model on inputs by name, or by position where the names differ (a model and its
 /// reference may call them differently).
-fn run(session: &mut Session, sample: &[(String, Tensor)]) -> daq::Result<Vec<Tensor>> {
+pub(crate) fn run(session: &mut Session, sample: &[(String, Tensor)]) -> daq::Result<Vec<Tensor>> {
     let names: Vec<String> = session.inputs().iter().map(|p| p.name.clone()).collect();
     let known = sample.iter().all(|(name, _)| names.contains(name));
     let named = |(i, (name, tensor)): (usize, &'_ (String, Tensor))| {

@@ -2,9 +2,11 @@
 //! `.daq` file.
 #![forbid(unsafe_code)]
 
+pub mod auto;
 pub mod calibrate;
 pub mod compare;
 pub mod dataset;
+pub mod entropy;
 pub mod evaluate;
 pub mod files;
 pub mod labels;
@@ -13,11 +15,15 @@ pub mod npz;
 pub mod observe;
 pub mod onnx;
 pub mod passes;
+pub mod pipeline;
 pub mod preprocess;
 pub mod preprocess_check;
 pub mod qdq;
 pub mod quantize;
 pub mod range;
+pub mod recover;
 pub mod report;
 pub mod samples;
+pub mod saved;
 pub mod table;
+pub mod target;

@@ -14,6 +14,9 @@ pub trait Observer: Send {
     /// The range to quantize; `None` where nothing was seen.
     fn range(&self) -> Option<Range>;
 
+    /// The lowest and the highest value seen.
+    fn seen(&self) -> Option<Range>;
+
     /// For [`merge`](Observer::merge).
     fn as_any(&self) -> &dyn std::any::Any;
 }
@@ -23,11 +26,21 @@ pub trait Observer: Send {
 pub enum CalibrationMethod {
     /// The lowest and the highest value.
     MinMax,
+    /// The mean of each sample's lowest and highest value.
+    Average,
     /// The range that holds this percentage of the values (50..=100), cut equally at both ends.
     Percentile(f32),
+    /// The range whose codes keep the distribution best; see [`entropy`](crate::entropy).
+    Entropy,
     /// The range with the least mean squared quantization error.
-    #[default]
     Mse,
+    /// [`Mse`](Self::Mse) or [`Average`](Self::Average) for the whole model, whichever has the least
+    /// measured error of its output; `Mse` where there are no samples to measure.
+    #[default]
+    Best,
+    /// For each tensor that of the others with the least error of the model's output; see
+    /// [`auto`](crate::auto).
+    Auto,
 }
 
 impl CalibrationMethod {
@@ -35,9 +48,8 @@ impl CalibrationMethod {
     pub fn observer(self) -> Box<dyn Observer> {
         match self {
             CalibrationMethod::MinMax => Box::new(MinMax::default()),
-            CalibrationMethod::Percentile(_) | CalibrationMethod::Mse => {
-                Box::new(Histogram::new(self))
-            }
+            CalibrationMethod::Average => Box::new(Average::default()),
+            _ => Box::new(Histogram::new(self)),
         }
     }
 }
@@ -47,7 +59,11 @@ impl std::fmt::Display for CalibrationMethod {
         match self {
             CalibrationMethod::MinMax => f.write_str("minmax"),
             CalibrationMethod::Percentile(p) => write!(f, "percentile:{p}"),
+            CalibrationMethod::Average => f.write_str("average"),
+            CalibrationMethod::Entropy => f.write_str("entropy"),
             CalibrationMethod::Mse => f.write_str("mse"),
+            CalibrationMethod::Best => f.write_str("best"),
+            CalibrationMethod::Auto => f.write_str("auto"),
         }
     }
 }
@@ -62,13 +78,18 @@ impl std::str::FromStr for CalibrationMethod {
         };
         match s.to_ascii_lowercase().as_str() {
             "minmax" => Ok(CalibrationMethod::MinMax),
+            "average" | "moving-average" => Ok(CalibrationMethod::Average),
+            "entropy" => Ok(CalibrationMethod::Entropy),
             "mse" => Ok(CalibrationMethod::Mse),
+            "best" => Ok(CalibrationMethod::Best),
+            "auto" => Ok(CalibrationMethod::Auto),
             "percentile" => Ok(CalibrationMethod::Percentile(99.99)),
             other => match other.strip_prefix("percentile:") {
                 Some(p) => percentile(p),
-                None => {
-                    Err(format!("`{s}` is unknown; use minmax, mse, percentile or percentile:99.9"))
-                }
+                None => Err(format!(
+                    "`{s}` is unknown; use minmax, average, percentile, percentile:99.9, entropy, \
+                     mse, best or auto"
+                )),
             },
         }
     }
@@ -95,19 +116,82 @@ impl Observer for MinMax {
         self.0
     }
 
+    fn seen(&self) -> Option<Range> {
+        self.0
+    }
+
     fn as_any(&self) -> &dyn std::any::Any {
         self
     }
 }
 
-/// The range of the elements; eight lanes, so that the loop vectorises.
+/// The sums of each sample's lowest and highest value, in fixed point: exact in any order.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Average {
+    samples: u64,
+    low: i128,
+    high: i128,
+    seen: Option<Range>,
+}
+
+/// Binary digits after the point of [`Average`].
+const FRACTION: i32 = 60;
+
+impl Average {
+    fn add(&mut self, range: Range) {
+        let fixed = |x: f32| (f64::from(x) * 2f64.powi(FRACTION)) as i128;
+        let (low, high) = (fixed(range.min), fixed(range.max));
+        self.join(&Average { samples: 1, low, high, seen: Some(range) });
+    }
+
+    fn join(&mut self, other: &Average) {
+        self.samples += other.samples;
+        self.low = self.low.saturating_add(other.low);
+        self.high = self.high.saturating_add(other.high);
+        self.seen = match (self.seen, other.seen) {
+            (Some(a), Some(b)) => Some(a.union(b)),
+            (a, b) => a.or(b),
+        };
+    }
+
+    fn mean(&self) -> Option<Range> {
+        let n = self.samples as f64 * 2f64.powi(FRACTION);
+        let mean = |sum: i128| (sum as f64 / n) as f32;
+        (self.samples > 0).then(|| Range { min: mean(self.low), max: mean(self.high) })
+    }
+}
+
+impl Observer for Average {
+    fn observe(&mut self, data: &[f32]) {
+        min_max(data).into_iter().for_each(|range| self.add(range));
+    }
+
+    fn merge(&mut self, other: &dyn Observer) {
+        if let Some(other) = other.as_any().downcast_ref::<Average>() {
+            self.join(other);
+        }
+    }
+
+    fn range(&self) -> Option<Range> {
+        self.mean()
+    }
+
+    fn seen(&self) -> Option<Range> {
+        self.seen
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
+
+/// The range of the elements; sixteen lanes, so that the loop vectorises.
 fn min_max(data: &[f32]) -> Option<Range> {
     let first = *data.first()?;
-    let (mut low, mut high) = ([first; 8], [first; 8]);
-    let chunks = data.chunks_exact(8);
-    let rest = chunks.remainder();
+    let (mut low, mut high) = ([first; 16], [first; 16]);
+    let (chunks, rest) = data.as_chunks::<16>();
     for chunk in chunks {
-        for i in 0..8 {
+        for i in 0..16 {
             low[i] = if chunk[i] < low[i] { chunk[i] } else { low[i] };
             high[i] = if chunk[i] > high[i] { chunk[i] } else { high[i] };
         }
@@ -119,6 +203,9 @@ fn min_max(data: &[f32]) -> Option<Range> {
 
 /// Bins on each side of 0.
 const SIDE: usize = 2048;
+
+/// Elements whose bins are found together, which takes vectors, before they are counted.
+const BLOCK: usize = 512;
 
 /// Counts kept side by side while one tensor is read.
 const LANES: usize = 4;
@@ -133,6 +220,7 @@ pub struct Histogram {
     /// How many were exactly 0: their code has no error.
     zeros: u64,
     seen: Option<Range>,
+    average: Average,
 }
 
 /// The exponent of the least bin width; values below it in magnitude all fall next to 0.
@@ -147,7 +235,25 @@ impl Histogram {
             bins: vec![0; 2 * SIDE],
             zeros: 0,
             seen: None,
+            average: Average::default(),
         }
+    }
+
+    /// The range by whatever method; that of least squared error for those that measure models.
+    pub fn range_by(&self, method: CalibrationMethod) -> Option<Range> {
+        let seen = self.seen?;
+        Some(match method {
+            CalibrationMethod::MinMax => seen,
+            CalibrationMethod::Average => self.average.mean()?,
+            CalibrationMethod::Percentile(percent) => self.percentile(percent, seen),
+            CalibrationMethod::Entropy => {
+                let full = Range { min: seen.min.min(0.0), max: seen.max.max(0.0) };
+                let mut counts = self.bins.clone();
+                counts[SIDE] -= self.zeros;
+                crate::entropy::range(&counts, self.edge(0), self.width(), full)
+            }
+            _ => self.mse(seen),
+        })
     }
 
     /// Doubles the width of the bins until `largest` falls into one.
@@ -256,15 +362,26 @@ impl Observer for Histogram {
     fn observe(&mut self, data: &[f32]) {
         let Some(range) = min_max(data) else { return };
         self.seen = Some(self.seen.map_or(range, |r| r.union(range)));
+        self.average.add(range);
         self.cover(range.max.abs().max(range.min.abs()));
-        // Exact: a power of two. Truncation towards zero after the shift by SIDE is the floor.
+        // Exact: a power of two, and all within the bins. Truncated towards 0, and one less below 0
+        // where something was cut off, is the floor.
         let inverse = 2f32.powi(-self.exponent);
-        let bin = |x: f32| ((f64::from(x * inverse) + SIDE as f64) as usize).min(2 * SIDE - 1);
+        let bin = |x: f32| {
+            let x = x * inverse;
+            let whole = x as i32;
+            whole - i32::from(whole as f32 > x) + SIDE as i32
+        };
         // Equal neighbours (zeros, mostly) would wait for one another on a single count.
         let mut counts = vec![[0u32; LANES]; 2 * SIDE];
-        for chunk in data.chunks(LANES) {
-            for (lane, &x) in chunk.iter().enumerate() {
-                counts[bin(x)][lane] += 1;
+        let mut bins = [0i32; BLOCK];
+        for block in data.chunks(BLOCK) {
+            let bins = &mut bins[..block.len()];
+            bins.iter_mut().zip(block).for_each(|(b, &x)| *b = bin(x));
+            for group in bins.chunks(LANES) {
+                for (lane, &bin) in group.iter().enumerate() {
+                    counts[(bin as usize).min(2 * SIDE - 1)][lane] += 1;
+                }
             }
         }
         for (bin, counts) in self.bins.iter_mut().zip(&counts) {
@@ -286,6 +403,7 @@ impl Observer for Histogram {
             *bin += count;
         }
         self.zeros += other.zeros;
+        self.average.join(&other.average);
         self.seen = match (self.seen, other.seen) {
             (Some(a), Some(b)) => Some(a.union(b)),
             (a, b) => a.or(b),
@@ -293,16 +411,69 @@ impl Observer for Histogram {
     }
 
     fn range(&self) -> Option<Range> {
-        let seen = self.seen?;
-        Some(match self.method {
-            CalibrationMethod::MinMax => seen,
-            CalibrationMethod::Percentile(percent) => self.percentile(percent, seen),
-            CalibrationMethod::Mse => self.mse(seen),
-        })
+        self.range_by(self.method)
+    }
+
+    fn seen(&self) -> Option<Range> {
+        self.seen
     }
 
     fn as_any(&self) -> &dyn std::any::Any {
         self
+    }
+}
+
+/// A histogram as it is written to a file: bins that hold something, from `first` on.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct SavedHistogram {
+    exponent: i32,
+    first: usize,
+    bins: Vec<u64>,
+    zeros: u64,
+    seen: [f32; 2],
+    samples: u64,
+    /// [`Average`]'s sums; as text, because they have more digits than numbers in JSON.
+    low: String,
+    high: String,
+}
+
+impl Histogram {
+    /// For a file; `None` where nothing was seen.
+    pub fn save(&self) -> Option<SavedHistogram> {
+        let seen = self.seen?;
+        let first = self.bins.iter().position(|&b| b > 0)?;
+        let end = self.bins.iter().rposition(|&b| b > 0)? + 1;
+        Some(SavedHistogram {
+            exponent: self.exponent,
+            first,
+            bins: self.bins[first..end].to_vec(),
+            zeros: self.zeros,
+            seen: [seen.min, seen.max],
+            samples: self.average.samples,
+            low: self.average.low.to_string(),
+            high: self.average.high.to_string(),
+        })
+    }
+
+    /// From a file; `None` where that was not written by [`Histogram::save`].
+    pub fn load(saved: &SavedHistogram, method: CalibrationMethod) -> Option<Histogram> {
+        let mut histogram = Histogram::new(method);
+        let end = saved.first.checked_add(saved.bins.len())?;
+        histogram.bins.get_mut(saved.first..end)?.copy_from_slice(&saved.bins);
+        let total = saved.bins.iter().try_fold(0u64, |sum, &b| sum.checked_add(b))?;
+        let [min, max] = saved.seen;
+        let good = (LEAST_EXPONENT..=127).contains(&saved.exponent)
+            && total < 1 << 62
+            && saved.zeros <= histogram.bins[SIDE]
+            && min <= max
+            && min.is_finite()
+            && max.is_finite();
+        histogram.exponent = saved.exponent;
+        histogram.zeros = saved.zeros;
+        histogram.seen = Some(Range { min, max });
+        let (low, high) = (saved.low.parse().ok()?, saved.high.parse().ok()?);
+        histogram.average = Average { samples: saved.samples, low, high, seen: histogram.seen };
+        good.then_some(histogram)
     }
 }
 
@@ -323,6 +494,19 @@ mod tests {
         let range = seen(CalibrationMethod::MinMax, &[&data]).range();
         assert_eq!(range, Some(Range { min: -5.0, max: 35.0 }));
         assert_eq!(seen(CalibrationMethod::MinMax, &[]).range(), None);
+    }
+
+    #[test]
+    fn average_is_the_mean_over_samples() {
+        let parts: [&[f32]; 3] = [&[-1.0, 2.0], &[0.5, 1.0], &[-2.5, 6.0]];
+        for method in [CalibrationMethod::Average, CalibrationMethod::Mse] {
+            let observer = seen(method, &parts);
+            let range = match observer.as_any().downcast_ref::<Histogram>() {
+                Some(histogram) => histogram.range_by(CalibrationMethod::Average),
+                None => observer.range(),
+            };
+            assert_eq!(range, Some(Range { min: -1.0, max: 3.0 }));
+        }
     }
 
     #[test]
@@ -350,9 +534,13 @@ mod tests {
         let parts: Vec<Vec<f32>> = (1..5)
             .map(|p| (0..500).map(|i| ((i * 37 % 101) as f32 - 50.0) * 10f32.powi(p - 3)).collect())
             .collect();
-        for method in
-            [CalibrationMethod::MinMax, CalibrationMethod::Percentile(99.0), CalibrationMethod::Mse]
-        {
+        for method in [
+            CalibrationMethod::MinMax,
+            CalibrationMethod::Average,
+            CalibrationMethod::Percentile(99.0),
+            CalibrationMethod::Entropy,
+            CalibrationMethod::Mse,
+        ] {
             let refs: Vec<&[f32]> = parts.iter().map(Vec::as_slice).collect();
             let whole = seen(method, &refs);
             let mut merged = seen(method, &[refs[3]]);
@@ -368,7 +556,7 @@ mod tests {
 
     #[test]
     fn methods_are_read_as_written() {
-        for text in ["minmax", "mse", "percentile:99.9"] {
+        for text in ["minmax", "average", "entropy", "mse", "best", "auto", "percentile:99.9"] {
             assert_eq!(text.parse::<CalibrationMethod>().map(|m| m.to_string()), Ok(text.into()));
         }
         for text in ["", "percentile:", "percentile:101", "kl"] {

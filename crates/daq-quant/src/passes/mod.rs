@@ -34,7 +34,7 @@ fn rename_output(graph: &mut Graph, from: ValueId, to: ValueId) {
 }
 
 /// A name that no value has.
-fn unique(graph: &Graph, wish: &str) -> String {
+pub(crate) fn unique(graph: &Graph, wish: &str) -> String {
     let mut names = (1..).map(|i| if i == 1 { wish.to_string() } else { format!("{wish}_{i}") });
     names.find(|name| graph.find_value(name).is_none()).unwrap_or_default()
 }

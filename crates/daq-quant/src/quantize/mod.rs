@@ -16,6 +16,7 @@ use daq::{DType, Graph, Node, Op, Value, ValueId};
 
 use crate::qdq;
 use crate::range::Range;
+use crate::recover::moments::AllMoments;
 
 /// The ranges of a graph's values by name, from calibration.
 pub type Ranges = BTreeMap<String, Range>;
@@ -61,6 +62,14 @@ pub struct QuantizeOptions {
     /// added before or after. Operators that are float inside (Softmax) are left to each runtime's
     /// functions.
     pub power_of_two_scales: bool,
+    /// Round weights so that they make up for each other's errors; see
+    /// [`rounding`](crate::recover::rounding). Needs moments.
+    pub error_compensation: bool,
+    /// Correct biases for what rounding does to the weights; see [`bias`](crate::recover::bias).
+    /// Needs moments.
+    pub bias_correction: bool,
+    /// Weight scales of least error; see [`weight_scales`](crate::recover::weight_scales). Needs moments.
+    pub weight_scales: bool,
 }
 
 /// What became of a node.
@@ -128,6 +137,17 @@ pub fn quantize(
     ranges: &Ranges,
     options: &QuantizeOptions,
 ) -> Result<Quantized, QuantizeError> {
+    quantize_with(float, ranges, options, &AllMoments::new())
+}
+
+/// As [`quantize`], with the moments of what the 8-bit operators read, for those recovery passes
+/// that `options` ask for.
+pub fn quantize_with(
+    float: &Graph,
+    ranges: &Ranges,
+    options: &QuantizeOptions,
+    moments: &AllMoments,
+) -> Result<Quantized, QuantizeError> {
     if let Some(value) = float.values.iter().find(|v| v.quant.is_some()) {
         return Err(QuantizeError::AlreadyQuantized { value: value.name.clone() });
     }
@@ -142,7 +162,7 @@ pub fn quantize(
         Rewrite { graph: &mut graph, scales, codes: HashMap::new(), reals: HashMap::new() };
     rewrite.inputs(options.float_input);
     let mut widened_channels = 0;
-    rewrite.nodes(&reasons, options, &mut widened_channels)?;
+    rewrite.nodes(&reasons, options, moments, &mut widened_channels)?;
     rewrite.outputs(ranges, options.power_of_two_scales);
     if options.float_input {
         graph.metadata.insert(FLOAT_INPUT.into(), "1".into());
@@ -208,6 +228,22 @@ fn check_names(graph: &Graph, options: &QuantizeOptions) -> Result<(), QuantizeE
         Some(name) => unknown("--ops", name, "operator"),
         None => Ok(()),
     }
+}
+
+/// The range of a value: its own, else that of what operators that move or average made it of.
+fn range_of(graph: &Graph, ranges: &Ranges, id: ValueId) -> Option<Range> {
+    use Quantization::{Averages, Moves};
+    if let Some(range) = ranges.get(&graph.values[id].name) {
+        return Some(*range);
+    }
+    let node = graph.nodes.iter().find(|n| n.outputs.contains(&id))?;
+    let follows = matches!(node.op.quantization(), Moves | Averages);
+    node.inputs
+        .first()
+        .copied()
+        .flatten()
+        .filter(|_| follows)
+        .and_then(|x| range_of(graph, ranges, x))
 }
 
 /// Drops each activation that saturation to its own range does for free: one that only clamps and
@@ -328,6 +364,7 @@ impl Rewrite<'_> {
         &mut self,
         reasons: &[Option<String>],
         options: &QuantizeOptions,
+        moments: &AllMoments,
         widened_channels: &mut usize,
     ) -> Result<(), QuantizeError> {
         let nodes = std::mem::take(&mut self.graph.nodes);
@@ -344,12 +381,14 @@ impl Rewrite<'_> {
                     }
                 }
                 if weighted {
+                    let moments = moments.get(&self.graph.values[node.outputs[0]].name);
                     weights::quantize(
                         self.graph,
                         &mut node,
                         options,
                         &self.scales,
                         widened_channels,
+                        moments,
                     )?;
                 }
                 for &id in &node.outputs {
@@ -571,6 +610,54 @@ mod tests {
         assert_eq!(ops(&q.graph), ["Conv", "Relu", "Sigmoid", "Log"]);
         let why = q.decisions[0].float_because.clone().unwrap();
         assert!(why.contains("no range of its output `c`"), "{why}");
+    }
+
+    /// A sigmoid's codes are 1/256 apart from 0 on, whatever calibration saw.
+    #[test]
+    fn shares_have_a_scale_of_their_own() {
+        let graph = quantized(&QuantizeOptions::default()).graph;
+        assert_eq!(find(&graph, "z").quant, Some(QuantParams::per_tensor(1.0 / 256.0, 0)));
+    }
+
+    /// Scores from 0 to 1 beside boxes from 0 to 300 would have two codes left.
+    #[test]
+    fn a_concat_of_very_different_ranges_stays_float() {
+        for (boxes, eight_bit) in [(300.0, false), (17.0, false), (15.0, true)] {
+            let mut g = Graph::default();
+            let shape = [1, 1, 2, 2];
+            let x = g.add_value(Value::new("x", DType::F32, &shape));
+            let a = node(&mut g, "Relu", &[x], "a", &shape);
+            let b = node(&mut g, "Abs", &[x], "b", &shape);
+            let op = Op::from_attrs("Concat", &Attrs::new().with("axis", daq::attrs::Attr::Int(1)));
+            let y = g.add_value(Value::new("y", DType::F32, &[1, 2, 2, 2]));
+            let (op, inputs) = (op.unwrap().unwrap(), vec![Some(a), Some(b)]);
+            let name = "join".to_string();
+            g.nodes.push(Node { name, op, inputs, outputs: vec![y], doc: String::new() });
+            (g.inputs, g.outputs) = (vec![x], vec![y]);
+            let range = |name: &str, max| (name.to_string(), Range { min: 0.0, max });
+            let ranges = [range("x", 1.0), range("a", 1.0), range("b", boxes), range("y", boxes)];
+            let q = quantize(&g, &ranges.into(), &QuantizeOptions::default()).unwrap();
+            let why = q.decisions[2].float_because.clone();
+            assert_eq!(why.is_none(), eight_bit, "{boxes}: {why:?}");
+        }
+    }
+
+    /// Calibration does not watch what only moves; where it stays float, its reader is still in 8 bits.
+    #[test]
+    fn a_reader_of_moved_floats_takes_the_range_of_what_was_moved() {
+        let (mut g, mut ranges) = float();
+        let (z, p) = (g.find_value("z").unwrap(), g.find_value("p").unwrap());
+        g.nodes.pop();
+        let t = node(&mut g, "Identity", &[z], "t", &[1, 1, 2, 2]);
+        let op = Op::from_attrs("Log", &Attrs::new()).unwrap().unwrap();
+        let (name, inputs, outputs) = ("log".to_string(), vec![Some(t)], vec![p]);
+        g.nodes.push(Node { name, op, inputs, outputs, doc: String::new() });
+        ranges.remove("t");
+        let exclude = vec!["Sigmoid".to_string(), "Identity".to_string()];
+        let options =
+            QuantizeOptions { exclude, quantize_after: vec!["t".into()], ..Default::default() };
+        let q = quantize(&g, &ranges, &options).unwrap();
+        assert_eq!(q.decisions[4].float_because, None, "{:?}", q.decisions);
     }
 
     #[test]

@@ -8,6 +8,22 @@ use daq::{DType, Graph, Op, QuantParams, ValueId};
 use super::Ranges;
 use crate::range::Range;
 
+/// What Sigmoid and Softmax give: a scale of 1/256 and zero point 0, whatever calibration saw, so that
+/// scores of all heads compare.
+const SHARES: Range = Range { min: 0.0, max: 255.0 / 256.0 };
+
+/// An input of a Concat keeps at least this part of the codes at the Concat's scale.
+const LEAST_PART: f32 = 1.0 / 16.0;
+
+/// Whether values of these ranges can share one scale. The scores of a detector are lost beside its
+/// boxes.
+pub(super) fn can_share(ranges: &[Range]) -> bool {
+    let zero = Range { min: 0.0, max: 0.0 };
+    let width = |r: Range| r.union(zero).max - r.union(zero).min;
+    let joined = width(ranges.iter().fold(zero, |all, r| all.union(*r)));
+    ranges.iter().all(|&r| width(r) == 0.0 || width(r) >= LEAST_PART * joined)
+}
+
 /// Chooses the scale of each value that an 8-bit node reads or computes, constants that are not
 /// weights included.
 pub(super) fn choose(
@@ -19,7 +35,7 @@ pub(super) fn choose(
     let mut chosen: HashMap<ValueId, Range> = HashMap::new();
     // Values that share the scale of another: outputs of operators that only move codes.
     let mut follows: HashMap<ValueId, ValueId> = HashMap::new();
-    let range = |id: ValueId| ranges.get(&graph.values[id].name).copied();
+    let range = |id: ValueId| super::range_of(graph, ranges, id);
     let eight_bit = || graph.nodes.iter().zip(reasons).filter(|(_, r)| r.is_none()).map(|(n, _)| n);
     for node in eight_bit() {
         let quantization = node.op.quantization();
@@ -37,6 +53,9 @@ pub(super) fn choose(
             match (quantization, first) {
                 (Quantization::Moves | Quantization::Averages, Some(input)) => {
                     follows.insert(id, input);
+                }
+                _ if matches!(node.op, Op::Sigmoid(_) | Op::Softmax(_)) => {
+                    chosen.insert(id, SHARES);
                 }
                 _ => drop(range(id).map(|r| chosen.insert(id, r))),
             }

@@ -33,7 +33,7 @@ pub(super) fn float_reasons(
 }
 
 fn has_range(graph: &Graph, ranges: &Ranges, id: ValueId) -> bool {
-    ranges.contains_key(&graph.values[id].name)
+    super::range_of(graph, ranges, id).is_some()
 }
 
 /// The nodes that compute the named tensors, and all before them.
@@ -110,6 +110,13 @@ impl Select<'_> {
         let any_codes = activations.iter().any(|id| self.codes.contains(id));
         if quantization != Weighted && !any_codes {
             return because("its inputs are in float");
+        }
+        if matches!(node.op, Op::Concat(_)) {
+            let range = |id: &ValueId| super::range_of(graph, self.ranges, *id);
+            let ranges: Vec<_> = activations.iter().filter_map(range).collect();
+            if !super::scales::can_share(&ranges) {
+                return because("the ranges of its inputs are too different to share one scale");
+            }
         }
         let own_scale = !matches!(quantization, Moves | Averages) && !reads_only;
         let missing = |id: &&ValueId| {

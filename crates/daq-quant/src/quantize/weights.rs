@@ -7,6 +7,9 @@ use daq::{DType, Graph, Node, Op, QuantParams, Tensor, Value, ValueId};
 
 use super::{QuantizeError, QuantizeOptions, Weights};
 use crate::range::{Range, rounded_up};
+use crate::recover::factor::Factor;
+use crate::recover::moments::Moments;
+use crate::recover::{bias, rounding, weight_scales};
 
 /// The largest bias code that is used: half of the accumulator's range stays for the products.
 const MOST_BIAS: f64 = (1i64 << 30) as f64;
@@ -29,6 +32,7 @@ pub(super) fn quantize(
     options: &QuantizeOptions,
     scales: &HashMap<ValueId, QuantParams>,
     widened_channels: &mut usize,
+    moments: Option<&Moments>,
 ) -> Result<(), QuantizeError> {
     let (Some(x), Some(w)) = (node.inputs[0], node.inputs[1]) else { return Ok(()) };
     let Some(x_quant) = graph.values[x].quant.clone().or_else(|| scales.get(&x).cloned()) else {
@@ -46,18 +50,35 @@ pub(super) fn quantize(
         Weights::Asymmetric => asymmetric(&weights, bias.as_ref(), &limits),
         scheme => {
             let per_channel = scheme == Weights::PerChannel;
-            let (scale, widened) =
+            let (mut scale, widened) =
                 symmetric_scales(&weights, &channels, per_channel, bias.as_ref(), &limits);
             *widened_channels += widened;
+            if let Some(moments) = moments.filter(|_| options.weight_scales && per_channel) {
+                let bias = bias.as_ref().map(|b| b.data::<f32>()).unwrap_or_default();
+                channels.finer(&node.op, &mut scale, &weights, moments, bias, &limits);
+            }
             symmetric(&weights, &channels, scale)
         }
     };
+    let fits = |m: &&Moments| channels.inputs(&node.op, &weights) == Some(m.mean.len());
+    let mut codes = codes;
+    if let Some(moments) = moments.filter(fits) {
+        if let Some(factors) = moments.factors.as_ref().filter(|_| options.error_compensation) {
+            codes = compensated(&weights, &codes, &quant, &channels, factors);
+        }
+        if options.bias_correction {
+            let rows = bias.as_ref().map_or(vec![0.0; channels.count], |b| b.data().to_vec());
+            let errors = channels.errors(&weights, &codes, &quant);
+            let rows = bias::corrected(&rows, &errors, &moments.mean);
+            bias = Some(Tensor::from_slice(&[rows.len()], &rows));
+        }
+    }
     let shape = weights.shape().to_vec();
     let weight_name = graph.values[w].name.clone();
     let value = Value::constant(unique(graph, &weight_name, &name, w), codes.reshaped(&shape));
     let quant_of_weights = quant.clone();
     node.inputs[1] = Some(graph.add_value(value.with_quant(quant)));
-    if let (Some(id), Some(bias)) = (bias_id, bias) {
+    if let Some(bias) = bias {
         let scale: Vec<f32> = match quant_of_weights.is_per_tensor() {
             true => vec![x_scale * quant_of_weights.scale[0]],
             false => quant_of_weights.scale.iter().map(|w| x_scale * w).collect(),
@@ -67,9 +88,15 @@ pub(super) fn quantize(
             (f64::from(b) / f64::from(quant.scale_of(c))).round_ties_even() as i32
         };
         let codes: Vec<i32> = bias.data::<f32>().iter().enumerate().map(code).collect();
-        let bias_name = graph.values[id].name.clone();
-        let name = unique(graph, &bias_name, &name, id);
+        let name = match bias_id {
+            Some(id) => {
+                let bias_name = graph.values[id].name.clone();
+                unique(graph, &bias_name, &name, id)
+            }
+            None => crate::passes::unique(graph, &format!("{name}_bias")),
+        };
         let value = Value::constant(name, Tensor::from_slice(&[codes.len()], &codes));
+        node.inputs.resize(node.inputs.len().max(3), None);
         node.inputs[2] = Some(graph.add_value(value.with_quant(quant)));
     }
     Ok(())
@@ -158,6 +185,111 @@ impl Channels {
 
     fn of_element(&self, i: usize) -> usize {
         i / self.inner % self.count
+    }
+
+    /// The inputs of all groups, where an output channel's weights follow one another by input.
+    fn inputs(&self, op: &Op, weights: &Tensor) -> Option<usize> {
+        let each = weights.len() / self.count.max(1);
+        match op {
+            Op::ConvTranspose(_) => None,
+            Op::Conv(conv) => Some(conv.group * each),
+            _ => Some(each),
+        }
+    }
+
+    /// Elements output channel by output channel.
+    fn rows<T: Copy>(&self, elements: &[T]) -> Vec<T> {
+        match self.axis {
+            0 => elements.to_vec(),
+            _ => (0..elements.len()).map(|i| elements[self.position(i, elements.len())]).collect(),
+        }
+    }
+
+    /// Where element `i` of [`Channels::rows`] lies in the tensor.
+    fn position(&self, i: usize, len: usize) -> usize {
+        let each = len / self.count;
+        if self.axis == 0 { i } else { i % each * self.count + i / each }
+    }
+
+    /// Scales of least error, as far as the bias allows.
+    fn finer(
+        &self,
+        op: &Op,
+        scale: &mut [f32],
+        weights: &Tensor,
+        moments: &Moments,
+        bias: &[f32],
+        limits: &Limits,
+    ) {
+        let fits = self.inputs(op, weights) == Some(moments.variance.len());
+        if !fits || self.count == 0 || weights.is_empty() {
+            return;
+        }
+        let rows = self.rows(weights.data::<f32>());
+        let each = rows.len() / self.count;
+        let group = (self.count / (moments.variance.len() / each)).max(1);
+        for (c, (scale, row)) in scale.iter_mut().zip(rows.chunks_exact(each)).enumerate() {
+            let variance = &moments.variance[c / group * each..][..each];
+            let bias = bias.get(c..=c).unwrap_or_default();
+            let least = limits.least_scale(bias, limits.most_bias());
+            let best = limits.rounded(weight_scales::best(row, variance, *scale));
+            *scale = if best < least { *scale } else { best };
+        }
+    }
+
+    /// What the weights lose to their codes, output channel by output channel.
+    fn errors(&self, weights: &Tensor, codes: &Tensor, quant: &QuantParams) -> Vec<f32> {
+        let real = |(i, code): (usize, i32)| {
+            let c = self.of_element(i);
+            (code - quant.zero_point_of(c)) as f32 * quant.scale_of(c)
+        };
+        let errors: Vec<f32> = (integers(codes).into_iter().enumerate())
+            .map(real)
+            .zip(weights.data::<f32>())
+            .map(|(real, w)| w - real)
+            .collect();
+        self.rows(&errors)
+    }
+}
+
+/// The codes of weights.
+fn integers(codes: &Tensor) -> Vec<i32> {
+    match codes.dtype() {
+        DType::U8 => codes.data::<u8>().iter().map(|&c| c.into()).collect(),
+        _ => codes.data::<i8>().iter().map(|&c| c.into()).collect(),
+    }
+}
+
+/// Codes at the same scales that make up for their own errors.
+fn compensated(
+    weights: &Tensor,
+    codes: &Tensor,
+    quant: &QuantParams,
+    channels: &Channels,
+    factors: &[Factor],
+) -> Tensor {
+    let (lowest, highest) = if codes.dtype() == DType::U8 { (0, 255) } else { (-127, 127) };
+    let steps = |(i, &w): (usize, &f32)| w / quant.scale_of(channels.of_element(i));
+    let steps: Vec<f32> = weights.data::<f32>().iter().enumerate().map(steps).collect();
+    let steps = channels.rows(&steps);
+    let zero_point = quant.zero_point[0];
+    let bounds = ((lowest - zero_point) as f32, (highest - zero_point) as f32);
+    let group = steps.len() / factors.len();
+    let mut rounded = vec![0i32; steps.len()];
+    for (g, (steps, factor)) in steps.chunks_exact(group).zip(factors).enumerate() {
+        for (i, code) in rounding::round(steps, factor, bounds).into_iter().enumerate() {
+            rounded[channels.position(g * group + i, weights.len())] = code as i32 + zero_point;
+        }
+    }
+    match codes.dtype() {
+        DType::U8 => Tensor::from_slice(
+            weights.shape(),
+            &rounded.iter().map(|&c| c as u8).collect::<Vec<_>>(),
+        ),
+        _ => Tensor::from_slice(
+            weights.shape(),
+            &rounded.iter().map(|&c| c as i8).collect::<Vec<_>>(),
+        ),
     }
 }
 

@@ -1,0 +1,102 @@
+//! `--calibration auto`: for each tensor the method with the least measured error of the model's output.
+//!
+//! Starting from the ranges of least squared error, the tensors are gone through in order. For each, the
+//! model is quantized with the range of every other method and run on some of the samples; a range stays
+//! where the outputs come closer to the float model's.
+
+use daq::Graph;
+
+use crate::calibrate::{Calibration, Samples};
+use crate::observe::CalibrationMethod;
+use crate::pipeline::{Loaded, PipelineError, Progress, Recipe};
+use crate::quantize::{Ranges, quantize};
+use crate::saved::Part;
+use crate::target::Reference;
+
+/// Samples that the error is measured on.
+const SAMPLES: usize = 12;
+
+/// Of two choices of ranges the one whose model, made by `quantized`, has the least error: `--calibration
+/// best`.
+///
+/// # Errors
+/// A model that does not run.
+pub fn better(
+    float: &Graph,
+    candidates: [Ranges; 2],
+    samples: &dyn Samples,
+    quantized: &dyn Fn(&Ranges) -> Result<Graph, PipelineError>,
+    workers: usize,
+) -> Result<Ranges, PipelineError> {
+    let few = Part { samples, first: 0, count: samples.len().div_ceil(SAMPLES).max(1) };
+    let few = Loaded::all(&few);
+    let reference = Reference::of(float, &few, None, workers)?;
+    let measure = |ranges: &Ranges| -> Result<f64, PipelineError> {
+        Ok(reference.measure(&quantized(ranges)?, workers)?.sqnr_db)
+    };
+    let [first, second] = candidates;
+    let (a, b) = (measure(&first)?, measure(&second)?);
+    log::info!("ranges of least squared error: {a:.2} dB; of the average: {b:.2} dB");
+    Ok(if a >= b { first } else { second })
+}
+
+/// Methods beside the first, which is that of least squared error.
+const METHODS: [CalibrationMethod; 4] = [
+    CalibrationMethod::MinMax,
+    CalibrationMethod::Average,
+    CalibrationMethod::Percentile(99.99),
+    CalibrationMethod::Entropy,
+];
+
+/// A range counts as another one where an end differs by this part of the width.
+const DIFFERENT: f32 = 0.02;
+
+/// A range must win this much, in dB: less is chance.
+const GAIN: f64 = 0.01;
+
+/// The ranges. `calibration` must have kept histograms.
+///
+/// # Errors
+/// A model that does not run.
+pub fn choose(
+    float: &Graph,
+    calibration: &Calibration,
+    samples: &dyn Samples,
+    recipe: &Recipe,
+    progress: &dyn Progress,
+) -> Result<Ranges, PipelineError> {
+    let few = Part { samples, first: 0, count: samples.len().div_ceil(SAMPLES).max(1) };
+    let few = Loaded::all(&few);
+    let reference = Reference::of(float, &few, None, recipe.workers)?;
+    let mut ranges = calibration.ranges_by(CalibrationMethod::Mse);
+    calibration.widen_outputs(float, &mut ranges);
+    let others = METHODS.map(|method| calibration.ranges_by(method));
+    let measure = |ranges: &Ranges| -> Result<f64, PipelineError> {
+        let quantized = quantize(float, ranges, &recipe.options)?;
+        Ok(reference.measure(&quantized.graph, recipe.workers)?.sqnr_db)
+    };
+    let mut best = measure(&ranges)?;
+    let order = float.values.iter().map(|v| &v.name).filter(|n| ranges.contains_key(*n));
+    let output = |name: &&String| float.outputs.iter().any(|&id| float.values[id].name == **name);
+    let order: Vec<String> = order.filter(|name| !output(name)).cloned().collect();
+    progress.stage("choosing ranges", order.len());
+    for name in order {
+        let mut tried = vec![ranges[&name]];
+        for range in others.iter().filter_map(|others| others.get(&name).copied()) {
+            let width = (range.max - range.min).max(f32::MIN_POSITIVE);
+            let near = |a: f32, b: f32| (a - b).abs() < DIFFERENT * width;
+            if tried.iter().any(|t| near(t.min, range.min) && near(t.max, range.max)) {
+                continue;
+            }
+            tried.push(range);
+            let kept = ranges.insert(name.clone(), range);
+            let found = measure(&ranges)?;
+            match found > best + GAIN {
+                true => best = found,
+                false => drop(kept.map(|range| ranges.insert(name.clone(), range))),
+            }
+        }
+        progress.step();
+    }
+    Ok(ranges)
+}

@@ -1,0 +1,183 @@
+//! The passes on small graphs whose numbers can be worked out by hand.
+
+use daq::{Graph, Tensor};
+
+use super::equalize::{equalize, repeat};
+use super::moments::moments;
+use super::statistics::statistics;
+use super::{Weighted, activation_bias};
+use crate::calibrate::{CalibrateOptions, Samples, calibrate};
+use crate::observe::CalibrationMethod;
+use crate::onnx::proto::{NodeProto, TensorProto};
+use crate::onnx::small::*;
+use crate::quantize::{QuantizeOptions, quantize};
+
+/// Tensors for input `x`.
+struct Fixed(Vec<Tensor>);
+
+impl Samples for Fixed {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        index.to_string()
+    }
+
+    fn load(&self, index: usize) -> Result<Vec<(String, Tensor)>, String> {
+        Ok(vec![("x".into(), self.0[index].clone())])
+    }
+}
+
+fn graph(shape: &[i64], constants: &[TensorProto], nodes: &[NodeProto]) -> Graph {
+    read_model(&model(17, &[("x", shape)], constants, nodes, &["y"])).unwrap()
+}
+
+fn weights(graph: &Graph, node: usize) -> Vec<f64> {
+    Weighted::of(graph, &graph.nodes[node]).unwrap().weights(graph)
+}
+
+fn same_outputs(before: &Graph, after: &Graph, samples: &Fixed) {
+    for x in &samples.0 {
+        let [a, b] = [before, after].map(|g| compute(g, std::slice::from_ref(x)));
+        for (a, b) in a[0].data::<f32>().iter().zip(b[0].data::<f32>()) {
+            assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{a} is not {b}");
+        }
+    }
+}
+
+#[test]
+fn weak_channels_grow_through_relu6_and_depthwise_convolutions() {
+    let constants = [
+        floats("w", &[2, 2, 1, 1], &[1.0, 0.0, 0.0, 0.01]),
+        floats("b", &[2], &[0.0, 0.01]),
+        floats("d", &[2, 1, 1, 1], &[1.0, 100.0]),
+        floats("v", &[1, 2, 1, 1], &[1.0, 1.0]),
+        floats("zero", &[], &[0.0]),
+        floats("six", &[], &[6.0]),
+    ];
+    let nodes = [
+        node("Conv", &["x", "w", "b"], &["c"], &[]),
+        node("Clip", &["c", "zero", "six"], &["z"], &[]),
+        node("Conv", &["z", "d"], &["e"], &[int("group", 2)]),
+        node("Relu", &["e"], &["r"], &[]),
+        node("Conv", &["r", "v"], &["y"], &[]),
+    ];
+    let before = graph(&[1, 2, 1, 3], &constants, &nodes);
+    let samples =
+        Fixed(vec![Tensor::from_slice(&[1, 2, 1, 3], &[1f32, 4.0, -1.0, 2.0, 3.0, -2.0])]);
+    let mut after = before.clone();
+    let seen = statistics(&before, &samples, 1, &|| ()).unwrap();
+    assert_eq!(seen["z"].max, [4.0, 0.04]);
+    let text = equalize(&mut after, &seen).unwrap();
+    after.validate().unwrap();
+    same_outputs(&before, &after, &samples);
+    // Channel 1 uses 0.04 of 6, 3 times that with headroom: the most that is allowed, 8 times, and its
+    // bias with it. Channel 0 uses 4 of 6 and needs its headroom: it stays.
+    assert_eq!(weights(&after, 0), [1.0, 0.0, 0.0, f64::from(0.01f32 * 8.0)]);
+    assert_eq!(
+        Weighted::of(&after, &after.nodes[0]).unwrap().bias(&after).unwrap()[1],
+        f64::from(0.01f32 * 8.0)
+    );
+    assert_eq!(weights(&after, 2)[0], 1.0);
+    // e, then r: both channels reach 4 and use all; nothing to gain.
+    assert_eq!(weights(&after, 4), [1.0, 1.0]);
+    assert_eq!(text.bytes().filter(|&b| b > b'A').count(), 1, "{text}");
+    // The text is enough to do it again, on this graph only.
+    let mut again = before.clone();
+    assert!(repeat(&mut again, &text));
+    assert_eq!(again, after);
+    assert!(!repeat(&mut again, &text[1..]) && !repeat(&mut again, &text.replace('A', "~")));
+    assert_eq!(again, after);
+}
+
+#[test]
+fn a_residual_sum_scales_all_its_terms_alike() {
+    let constants = [
+        floats("w", &[2, 1, 1, 1], &[1.0, 0.1]),
+        floats("u", &[2, 2, 1, 1], &[1.0, 0.0, 0.0, 1.0]),
+        floats("v", &[1, 2, 1, 1], &[1.0, 3.0]),
+    ];
+    let nodes = [
+        node("Conv", &["x", "w"], &["a"], &[]),
+        node("Conv", &["a", "u"], &["b"], &[]),
+        node("Add", &["a", "b"], &["s"], &[]),
+        node("Conv", &["s", "v"], &["y"], &[]),
+    ];
+    let before = graph(&[1, 1, 1, 4], &constants, &nodes);
+    let samples = Fixed(vec![Tensor::from_slice(&[1, 1, 1, 4], &[1f32, -2.0, 3.0, 0.5])]);
+    let mut after = before.clone();
+    assert!(equalize(&mut after, &statistics(&before, &samples, 1, &|| ()).unwrap()).is_some());
+    same_outputs(&before, &after, &samples);
+    let [first, last] = [weights(&after, 0), weights(&after, 3)];
+    let grown = first[1] / f64::from(0.1f32);
+    assert!(grown > 1.5 && grown <= 8.0, "{grown}");
+    // Divided by the same where it is read; the product of both sides of the middle one cancels.
+    assert!((last[1] * grown - 3.0).abs() < 1e-5, "{last:?}");
+    assert_eq!(weights(&after, 1), [1.0, 0.0, 0.0, 1.0]);
+}
+
+#[test]
+fn channels_that_anything_else_reads_stay() {
+    let constants =
+        [floats("w", &[2, 1, 1, 1], &[1.0, 0.01]), floats("v", &[1, 2, 1, 1], &[1.0, 1.0])];
+    for op in ["Sigmoid", "Exp"] {
+        let nodes = [
+            node("Conv", &["x", "w"], &["a"], &[]),
+            node(op, &["a"], &["s"], &[]),
+            node("Conv", &["s", "v"], &["y"], &[]),
+        ];
+        let before = graph(&[1, 1, 1, 2], &constants, &nodes);
+        let samples = Fixed(vec![Tensor::from_slice(&[1, 1, 1, 2], &[1f32, -2.0])]);
+        let mut after = before.clone();
+        let seen = statistics(&before, &samples, 1, &|| ()).unwrap();
+        assert_eq!(equalize(&mut after, &seen), None, "{op}");
+        assert_eq!(after, before);
+    }
+}
+
+/// A 3x3 convolution over 2x1 pixels that pads with zeros, in 8 bits at a step of 1.
+#[test]
+fn moments_are_those_of_codes_and_padding() {
+    let w: Vec<f32> = (0..9).map(|i| i as f32 / 10.0).collect();
+    let constants = [floats("w", &[1, 1, 3, 3], &w)];
+    let nodes = [node("Conv", &["x", "w"], &["y"], &[ints("pads", &[1, 1, 1, 1])])];
+    let float = graph(&[1, 1, 2, 1], &constants, &nodes);
+    let samples = Fixed(
+        [[0f32, 255.0], [9.6, 100.0]].map(|x| Tensor::from_slice(&[1, 1, 2, 1], &x)).to_vec(),
+    );
+    let options = CalibrateOptions { method: CalibrationMethod::MinMax, workers: 1, batch_size: 1 };
+    let ranges = calibrate(&float, &samples, &options, &|| ()).unwrap().ranges();
+    let quantized = quantize(&float, &ranges, &QuantizeOptions::default()).unwrap();
+    for workers in [1, 3] {
+        let found = moments(&quantized.graph, &samples, workers, &|| ()).unwrap();
+        // Tap 4 sees each pixel, tap 1 the pixel above (or padding), tap 7 the one below.
+        let mut mean = [0.0; 9];
+        mean[4] = (255.0 + 10.0 + 100.0) / 4.0;
+        mean[1] = 10.0 / 4.0;
+        mean[7] = (255.0 + 100.0) / 4.0;
+        assert_eq!(found["y"].mean, mean);
+        // Four rows for nine inputs say nothing about pairs.
+        assert!(found["y"].factors.is_none());
+    }
+}
+
+#[test]
+fn biases_bring_back_the_mean_of_the_float_model() {
+    // Weights so coarse that rounding shifts the mean: 0.3 and 100 in one output channel.
+    let constants = [floats("w", &[1, 2, 1, 1], &[0.3, 100.0]), floats("b", &[1], &[0.0])];
+    let nodes = [node("Conv", &["x", "w", "b"], &["y"], &[])];
+    let float = graph(&[1, 2, 1, 2], &constants, &nodes);
+    let samples = Fixed(vec![Tensor::from_slice(&[1, 2, 1, 2], &[200f32, 255.0, 0.0, 0.0])]);
+    let options = CalibrateOptions { method: CalibrationMethod::MinMax, workers: 1, batch_size: 1 };
+    let ranges = calibrate(&float, &samples, &options, &|| ()).unwrap().ranges();
+    let mut graph = quantize(&float, &ranges, &QuantizeOptions::default()).unwrap().graph;
+    let seen = statistics(&float, &samples, 1, &|| ()).unwrap();
+    assert_eq!(activation_bias::correct(&mut graph, &seen, &samples, 1, &|| ()).unwrap(), 1);
+    // 0.3 rounds to 0 steps of 100 / 127: all of the mean, 0.3 * 227.5, is the bias's; the input's
+    // step is 1.
+    let bias = graph.values[graph.nodes[0].inputs[2].unwrap()].clone();
+    let real =
+        f64::from(bias.data.unwrap().data::<i32>()[0]) * f64::from(bias.quant.unwrap().scale[0]);
+    assert!((real - 0.3 * 227.5).abs() < 100.0 / 127.0, "{real}");
+}
