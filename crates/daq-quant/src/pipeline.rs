@@ -33,7 +33,7 @@ pub struct Recovery {
     /// Bias correction for rounded weights; see [`bias`](crate::recover::bias).
     pub bias: bool,
     /// Bias correction for quantized activations; see
-    /// [`activation_bias`](crate::recover::activation_bias).
+    /// [`activation_bias`].
     pub activation_bias: bool,
 }
 
