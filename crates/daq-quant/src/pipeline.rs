@@ -24,13 +24,13 @@ const MOMENT_SAMPLES: usize = 50;
 /// Which recovery passes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovery {
-    /// Cross-layer equalization; see [`equalize`](crate::recover::equalize).
+    /// Cross-layer equalization; see [`equalize`].
     pub equalize: bool,
-    /// Weight scales of least error; see [`weight_scales`](crate::recover::weight_scales).
+    /// Weight scales of least error; see [`weight_scales`].
     pub weight_scales: bool,
-    /// Rounding that makes up for its errors; see [`rounding`](crate::recover::rounding).
+    /// Rounding that makes up for its errors; see [`rounding`].
     pub rounding: bool,
-    /// Bias correction for rounded weights; see [`bias`](crate::recover::bias).
+    /// Bias correction for rounded weights; see [`bias`].
     pub bias: bool,
     /// Bias correction for quantized activations; see
     /// [`activation_bias`].
