@@ -26,11 +26,11 @@ const MOMENT_SAMPLES: usize = 50;
 pub struct Recovery {
     /// Cross-layer equalization; see [`equalize`].
     pub equalize: bool,
-    /// Weight scales of least error; see [`weight_scales`].
+    /// Weight scales of least error; see [`weight_scales`](crate::recover::weight_scales).
     pub weight_scales: bool,
-    /// Rounding that makes up for its errors; see [`rounding`].
+    /// Rounding that makes up for its errors; see [`rounding`](crate::recover::rounding).
     pub rounding: bool,
-    /// Bias correction for rounded weights; see [`bias`].
+    /// Bias correction for rounded weights; see [`bias`](crate::recover::bias).
     pub bias: bool,
     /// Bias correction for quantized activations; see
     /// [`activation_bias`].
