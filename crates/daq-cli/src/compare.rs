@@ -75,7 +75,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     args.report.check(&[&args.float, &args.quantized], args.force)?;
     let quantized = model::open(&args.quantized, &shapes_for(&args.quantized, &args.shapes)?)?;
     let mut float = model::open(&args.float, &shapes_for(&args.float, &args.shapes)?)?;
-    // Operators can be compared only at the same scales of their channels.
+    // Operators can be compared only at the same scales of their channels; quantizing again starts
+    // from the model as it was.
+    let original = float.clone();
     if let Some(scales) = quantized.metadata.get(EQUALIZED)
         && !equalize::repeat(&mut float, scales)
     {
@@ -98,7 +100,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let check = preprocess_check::check(&float, &data, workers)?;
     warn(check.as_ref());
     let suggestions = match args.suggest {
-        true => Some(suggest(&float, &quantized, &data, &comparison, workers)?),
+        true => Some(suggest(&original, &quantized, &data, &comparison, workers)?),
         false => None,
     };
     let about = About {

@@ -58,9 +58,12 @@ fn numbers_are_those_of_eval_and_of_the_report() {
     let pictures = example("pictures");
     let eval = ["eval", "m.daq", "--images", &pictures, "--samples", "24", "--reference", "m.onnx"];
     let scores = f.daq(&eval).daq_more(&["--json"]).ok().json();
-    for key in ["agreement", "sqnr_db", "top1", "n"] {
+    for key in ["agreement", "top1", "n"] {
         assert_eq!(json[key], scores[key], "{key}");
     }
+    // The float model at the 8-bit one's channel scales rounds a little otherwise.
+    let [compared, evaluated] = [&json, &scores].map(|from| from["sqnr_db"].as_f64().unwrap());
+    assert!((compared - evaluated).abs() < 1e-3, "{compared} {evaluated}");
 
     let text = String::from_utf8(f.read("r.html")).unwrap();
     let page = page(&text);
@@ -133,7 +136,13 @@ fn a_suggestion_brings_what_was_measured() {
 #[test]
 fn the_operator_with_a_wrong_range_is_named() {
     let f = Folder::with_models();
+    // Calibrated on what is compared, so that nothing else is clipped.
+    let (pictures, settings) = (example("pictures"), example("preprocess.toml"));
+    f.daq(&["quantize", "--image_dir", &pictures, "--samples", "24", "--preprocess", &settings])
+        .daq_more(&["-o", "q.onnx", "m.onnx", "table.txt"])
+        .ok();
     let before = compare(&f, "q.onnx", &["--json"]).json();
+    assert_eq!(before["first_that_hurts"], Value::Null);
     let operators = before["operators"].as_array().unwrap();
     let spoiled = operators.iter().position(|o| o["node"] == "Conv@18").unwrap();
     let tensor = operators[spoiled]["tensor"].as_str().unwrap();
