@@ -23,6 +23,16 @@ const ANY: RangeInclusive<i64> = 1..=i64::MAX;
 
 /// Before constant inputs become attributes.
 const FORMS: &[Rule] = &[
+    ("CastLike", ANY, |call, graph| {
+        let dtype = call.spec(graph, 1)?.dtype;
+        let to = super::tensor::data_type(dtype);
+        let remedy = "use Cast";
+        let to = to.ok_or_else(|| OpError::unsupported(format!("a cast to {dtype}"), remedy))?;
+        call.op = "Cast".into();
+        call.inputs.truncate(1);
+        call.set("to", Attr::Int(to as i64));
+        Ok(())
+    }),
     ("Upsample", 7..=8, |call, _| {
         call.op = "Resize".into();
         call.attrs.opset = OPSET;
@@ -71,6 +81,8 @@ const MEANINGS: &[Rule] = &[
     ("ReduceProd", ANY, reduce),
     ("ReduceL1", ANY, reduce),
     ("ReduceL2", ANY, reduce),
+    ("ReduceLogSum", ANY, reduce),
+    ("ReduceSumSquare", ANY, reduce),
 ];
 
 /// Moves inputs and names of `call` to where ours are.

@@ -1,0 +1,11 @@
+//! And: whether both are true, with broadcasting. Opsets 7. Tests stand in `compare.rs`.
+
+use super::compare::compare;
+use super::*;
+
+compare! {
+    /// ONNX And: whether both are true.
+    And,
+    TRUTH,
+    |a, b| a != Default::default() && b != Default::default()
+}

@@ -1,0 +1,21 @@
+//! Atan: the inverse tangent. Opsets 7, 22.
+
+use super::unary::unary;
+use super::*;
+
+unary! {
+    /// ONNX Atan: the inverse tangent.
+    Atan,
+    libm::atanf
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unary::testing::*;
+    use super::*;
+
+    #[test]
+    fn floats() {
+        assert_unary(Atan, &[(0.0, 0.0), (1.0, 0.7853982), (-1.0, -0.7853982), (f32::INFINITY, 1.5707964)]);
+    }
+}

@@ -1,0 +1,11 @@
+//! Greater: whether `a > b`, with broadcasting. Opsets 7, 9, 13. Tests stand in `compare.rs`.
+
+use super::compare::compare;
+use super::*;
+
+compare! {
+    /// ONNX Greater: whether `a > b`.
+    Greater,
+    COMPARABLE,
+    |a, b| a > b
+}

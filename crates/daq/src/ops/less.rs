@@ -1,0 +1,11 @@
+//! Less: whether `a < b`, with broadcasting. Opsets 7, 9, 13. Tests stand in `compare.rs`.
+
+use super::compare::compare;
+use super::*;
+
+compare! {
+    /// ONNX Less: whether `a < b`.
+    Less,
+    COMPARABLE,
+    |a, b| a < b
+}

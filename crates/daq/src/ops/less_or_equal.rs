@@ -1,0 +1,11 @@
+//! LessOrEqual: whether `a <= b`, with broadcasting. Opsets 12, 16. Tests stand in `compare.rs`.
+
+use super::compare::compare;
+use super::*;
+
+compare! {
+    /// ONNX LessOrEqual: whether `a <= b`.
+    LessOrEqual,
+    COMPARABLE,
+    |a, b| a <= b
+}
