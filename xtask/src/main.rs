@@ -1,10 +1,11 @@
-//! Maintenance commands: `cargo xtask codegen`, `cargo xtask instructions`.
+//! Maintenance commands: `cargo xtask codegen`, `header`, `instructions`.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
 mod flatbuffers;
+mod header;
 mod instructions;
 mod protobuf;
 
@@ -16,9 +17,11 @@ fn main() -> Result<()> {
             protobuf::generate(root)?;
             flatbuffers::generate(root)
         }
+        Some("header") => header::header(root, write),
         Some("instructions") => instructions::count(root, write),
         _ => bail!(
             "usage: cargo xtask codegen (rewrites the code made from schemas)\n       \
+             cargo xtask header [--write] (compares or makes the C header)\n       \
              cargo xtask instructions [--write] (counts those of each kernel, under valgrind)"
         ),
     }

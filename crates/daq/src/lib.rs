@@ -15,6 +15,7 @@ pub mod quant;
 #[cfg(test)]
 mod robustness;
 pub mod session;
+pub mod sessions;
 pub mod tensor;
 
 pub use error::{Error, OpError, Result};
@@ -24,4 +25,5 @@ pub use ops::{Op, Spec};
 pub use plan::{Plan, Port};
 pub use quant::QuantParams;
 pub use session::{Model, Session};
+pub use sessions::Sessions;
 pub use tensor::{DType, Tensor, TensorView, TensorViewMut};

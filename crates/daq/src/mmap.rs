@@ -13,7 +13,35 @@ pub(crate) fn open(path: &Path) -> io::Result<MappedFile> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
-    let file = File::open(path)?;
+    map(&File::open(path)?, 0, None)
+}
+
+/// Maps `len` bytes from `offset` of a regular file, or copies them where tensors in them would not
+/// be aligned.
+pub(crate) fn part(file: &File, offset: u64, len: u64) -> io::Result<MappedFile> {
+    let wrong = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return wrong("it is not a regular file".into());
+    }
+    let size = about.len();
+    let Some(len) = offset.checked_add(len).filter(|&end| end <= size).and(len.try_into().ok())
+    else {
+        return wrong(format!("{len} bytes are wanted, and the file ends at {size}"));
+    };
+    let mapped = map(file, offset, Some(len))?;
+    match offset.is_multiple_of(64) {
+        true => Ok(mapped),
+        false => Ok(MappedFile::from_bytes(mapped.bytes())),
+    }
+}
+
+fn map(file: &File, offset: u64, len: Option<usize>) -> io::Result<MappedFile> {
+    let mut options = memmap2::MmapOptions::new();
+    options.offset(offset);
+    if let Some(len) = len {
+        options.len(len);
+    }
     // SAFETY: the mapping is private and read-only, and is only ever read as plain bytes, for which
     // every bit pattern is valid. What nobody can check is that the file stays as it is: a process
     // that overwrites it in place changes weights under the running model, and one that shortens
@@ -21,6 +49,6 @@ pub(crate) fn open(path: &Path) -> io::Result<MappedFile> {
     // writes beside and renames, which leaves a mapped file as it was. The format's reader verifies
     // the checksum and copies everything but the tensors' elements out before a graph is built, so
     // a later change can spoil numbers, but no offset, shape or index.
-    let map = unsafe { memmap2::Mmap::map(&file)? };
+    let map = unsafe { options.map(file)? };
     Ok(MappedFile::new(map))
 }

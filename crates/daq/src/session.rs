@@ -1,5 +1,6 @@
 //! Models and the sessions that run them.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,13 @@ impl Model {
     /// Opens a `.daq` file. Its weights are used where they lie in the mapped file.
     pub fn open(path: impl AsRef<Path>) -> Result<Model> {
         Self::from_graph(crate::format::read(path.as_ref())?)
+    }
+
+    /// Opens a `.daq` file that is part of another, such as an asset of an Android package: `len`
+    /// bytes from `offset` on. Where the part starts at a multiple of 64 it is used where it lies;
+    /// else it is copied. The file's position does not matter and does not change.
+    pub fn open_part(file: &File, offset: u64, len: u64) -> Result<Model> {
+        Self::from_graph(crate::format::read_part(file, offset, len)?)
     }
 
     /// Takes a `.daq` file that is already in memory.

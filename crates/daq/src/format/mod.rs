@@ -118,6 +118,17 @@ pub fn read(path: &Path) -> Result<Graph> {
     read::graph(&file).map_err(fail)
 }
 
+/// Reads a `.daq` file that is part of another: `len` bytes from `offset` on. They stay mapped, as
+/// with [`read`], where the part starts at a multiple of 64, and are copied elsewhere.
+///
+/// # Errors
+/// [`Error::File`] with what is wrong and what to do.
+pub fn read_part(file: &File, offset: u64, len: u64) -> Result<Graph> {
+    let fail = |why: String| file_error(format!("bytes {offset}.. of an open file"), why);
+    let part = mmap::part(file, offset, len).map_err(|e| fail(format!("cannot be read: {e}")))?;
+    read::graph(&part).map_err(fail)
+}
+
 /// Reads the bytes of a `.daq` file; they are copied once.
 ///
 /// # Errors

@@ -136,6 +136,29 @@ fn graphs_come_back_equal_and_aligned() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "something was left behind");
 }
 
+/// A file within a file opens where it lies and, where tensors would not be aligned, as a copy.
+#[test]
+fn a_part_of_a_file_is_read() {
+    let bytes = to_bytes(&sample()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for offset in [0usize, 4, 64, 4096, 5000] {
+        let path = dir.path().join("package");
+        std::fs::write(&path, [&vec![7; offset][..], &bytes, b"the end"].concat()).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let (start, len) = (offset as u64, bytes.len() as u64);
+        let graph = read_part(&file, start, len).unwrap();
+        assert_eq!(to_bytes(&graph).unwrap(), bytes, "at {offset}");
+        assert!(tensors(&graph).all(|t| t.bytes().as_ptr().addr().is_multiple_of(64)));
+
+        let error = |offset, len| read_part(&file, offset, len).unwrap_err().to_string();
+        assert!(error(start, len + 100).contains("the file ends at"));
+        assert!(error(u64::MAX, 2).contains("the file ends at"));
+        assert!(error(start, len - 1).contains("copy it again"));
+        assert!(error(start + 1, len).contains("is not a .daq file"));
+        assert!(error(start, 0).contains("is empty"));
+    }
+}
+
 #[test]
 fn equal_constants_are_stored_once() {
     let mut graph = Graph::default();

@@ -1,0 +1,12 @@
+set(PACKAGE_VERSION @VERSION@)
+# Before 1.0, versions that differ in the second number are not compatible.
+string(REGEX MATCH "^[0-9]+\\.[0-9]+" _daq_has "${PACKAGE_VERSION}")
+string(REGEX MATCH "^[0-9]+\\.[0-9]+" _daq_wanted "${PACKAGE_FIND_VERSION}.0")
+if(PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION OR NOT _daq_has STREQUAL _daq_wanted)
+  set(PACKAGE_VERSION_COMPATIBLE FALSE)
+else()
+  set(PACKAGE_VERSION_COMPATIBLE TRUE)
+  if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
+    set(PACKAGE_VERSION_EXACT TRUE)
+  endif()
+endif()

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Builds the C library and installs it with its headers, pkg-config file and CMake package.
+# Usage: bindings/c/install.sh PREFIX     (DESTDIR is put before the prefix, for packagers)
+set -eu
+if [ $# -ne 1 ]; then
+    echo "usage: bindings/c/install.sh PREFIX" >&2
+    exit 2
+fi
+mkdir -p "${DESTDIR:-}$1"
+to=$(cd "${DESTDIR:-}$1" && pwd)
+cd "$(dirname "$0")/../.."
+cargo build --release --package daq-c
+
+built=${CARGO_TARGET_DIR:-target}/release
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+mkdir -p "$to/include" "$to/lib/pkgconfig" "$to/lib/cmake/daq"
+install -m 644 bindings/c/include/daq.h bindings/c/include/daq.hpp "$to/include/"
+# What the static library needs of the system, as rustc says it.
+system="-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc"
+if [ "$(uname)" = Darwin ]; then
+    system="-lSystem -lc -lm"
+    install -m 755 "$built/libdaq_c.dylib" "$to/lib/libdaq.dylib"
+else
+    install -m 755 "$built/libdaq_c.so" "$to/lib/libdaq.so.$version"
+    ln -sf "libdaq.so.$version" "$to/lib/libdaq.so.0"
+    ln -sf libdaq.so.0 "$to/lib/libdaq.so"
+fi
+install -m 644 "$built/libdaq_c.a" "$to/lib/libdaq.a"
+for file in daqConfig.cmake daqConfigVersion.cmake; do
+    sed "s/@VERSION@/$version/" "bindings/c/cmake/$file" > "$to/lib/cmake/daq/$file"
+done
+sed -e "s/@VERSION@/$version/" -e "s/@SYSTEM@/$system/" bindings/c/daq.pc > "$to/lib/pkgconfig/daq.pc"
+echo "installed daq $version in $to"

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Builds, installs and tests the bindings, in target/bindings. What a missing tool prevents is a line
+# that starts with SKIPPED.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-$PWD/target}
+work=$target/bindings
+prefix=$work/prefix
+mkdir -p "$work"
+have() { command -v "$1" > /dev/null; }
+
+echo "== the C header is that of the interface"
+cargo xtask header
+
+echo "== a model: the example, quantized by the daq command"
+cargo build --release --package daq-cli --bin daq
+daq=$target/release/daq
+example=examples/textlines
+"$daq" quantize -q --image_dir $example/pictures --preprocess $example/preprocess.toml --samples 4 \
+    --force --output "$work/q.onnx" $example/ppocr_cls_static_48x192.onnx "$work/table.txt" > "$work/said"
+"$daq" convert -q --force "$work/q.onnx" "$work/textlines.daq" "$work/table.txt" > "$work/said"
+
+echo "== C and C++"
+bindings/c/install.sh "$prefix"
+if have cmake && have ctest; then
+    for sanitize in OFF ON; do
+        cmake -S bindings/c/tests -B "$work/cmake-$sanitize" -DCMAKE_PREFIX_PATH="$prefix" \
+            -DSANITIZE=$sanitize -DMODEL="$work/textlines.daq" > "$work/said"
+        grep SKIPPED "$work/said" || true
+        cmake --build "$work/cmake-$sanitize" --parallel 2 > "$work/said" || { cat "$work/said"; exit 1; }
+        (cd "$work/cmake-$sanitize" && ctest --output-on-failure)
+    done
+else
+    echo "SKIPPED: the C and C++ tests, cmake is missing"
+fi
+if have pkg-config && have cc; then
+    export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
+    # shellcheck disable=SC2046
+    cc -std=c99 -Wall -Wextra -Wpedantic -Werror -D_POSIX_C_SOURCE=200809L bindings/c/tests/test.c \
+        -o "$work/by-pkg-config" $(pkg-config --cflags --libs daq) -lm -Wl,-rpath,"$prefix/lib"
+    "$work/by-pkg-config" "$work/textlines.daq"
+else
+    echo "SKIPPED: pkg-config, it or the C compiler is missing"
+fi
