@@ -13,12 +13,15 @@ pub(crate) struct Axes {
     pub keep_dims: bool,
 }
 
+/// A function of real numbers, and the one of integers.
+type Pair = (fn(f32) -> f32, fn(i64) -> i64);
+
 /// How one reduction computes: where it starts, its step, and its end.
 pub(crate) struct Steps {
     pub start: (f32, i64),
     pub real: fn(f32, f32) -> f32,
     pub integer: fn(i64, i64) -> i64,
-    pub end: (fn(f32) -> f32, fn(i64) -> i64),
+    pub end: Pair,
 }
 
 impl Axes {
