@@ -23,7 +23,7 @@ const MOST_ROWS: usize = i32::MAX as usize / (255 * 255);
 const MOST_INPUTS: usize = 1536;
 
 /// Second moments are of use from this many rows for each input.
-const LEAST_ROWS: f64 = 0.4;
+const LEAST_ROWS: f64 = 0.5;
 
 /// Moments of the inputs of one operator's output channels, in each group.
 #[derive(Debug)]
