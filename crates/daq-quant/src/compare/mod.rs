@@ -7,18 +7,19 @@
 //! values are counted in bins, so memory does not grow with their number.
 
 mod cut;
+mod run;
 mod stats;
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use daq::ops::{Quantization, eval};
-use daq::{DType, Graph, Model, Session, Spec, Tensor, TensorView};
+use daq::{DType, Graph, Model, Spec, Tensor, TensorView};
 use serde::Serialize;
 
 use crate::calibrate::{Samples, parallel};
-use crate::evaluate::{Classes, ranking, sqnr_db};
-use cut::{Cuts, Fed, Pair};
+use crate::evaluate::Classes;
+use cut::Pair;
+use run::{OperatorSums, Ordered, Worker};
 pub use stats::{Bins, Difference, Spread};
 use stats::{SpreadSum, Sums};
 
@@ -219,9 +220,6 @@ impl Example {
 /// Local SQNR below which an operator is said to hurt, in dB: a tenth of the amplitude is noise.
 pub const HURTS_DB: f64 = 20.0;
 
-/// How many samples of each kind are kept as examples.
-const EXAMPLES: usize = 4;
-
 impl Comparison {
     /// The first operator that hurts: the first with a scale of its own whose local SQNR is below
     /// [`HURTS_DB`].
@@ -408,201 +406,6 @@ fn float_weights<'a>(float: &'a Graph, tensor: &str, op: &str) -> Option<&'a Ten
     }
     let weights = node.inputs.get(1).copied().flatten()?;
     (node.op.name() == op).then_some(float.values[weights].data.as_ref()).flatten()
-}
-
-/// The errors of one operator.
-#[derive(Clone, Copy, Default)]
-struct OperatorSums {
-    local: Sums,
-    accumulated: Sums,
-}
-
-/// What one sample gave.
-struct One {
-    sums: Vec<OperatorSums>,
-    sqnr_db: f64,
-    /// Where outputs are scores.
-    example: Option<Example>,
-}
-
-/// Adds up samples in their order, whichever worker is first: sums of floats depend on it.
-struct Ordered {
-    next: usize,
-    waiting: BTreeMap<usize, Result<One, String>>,
-    n: usize,
-    sums: Vec<OperatorSums>,
-    sqnr_db: f64,
-    agreement: (usize, usize),
-    float_top1: (usize, usize),
-    top1: (usize, usize),
-    disagree: Vec<Example>,
-    agree: Vec<Example>,
-    skipped: Vec<(usize, String)>,
-}
-
-impl Ordered {
-    fn new(cuts: &Cuts) -> Self {
-        Ordered {
-            next: 0,
-            waiting: BTreeMap::new(),
-            n: 0,
-            sums: vec![OperatorSums::default(); cuts.pairs.len()],
-            sqnr_db: 0.0,
-            agreement: (0, 0),
-            float_top1: (0, 0),
-            top1: (0, 0),
-            disagree: Vec::new(),
-            agree: Vec::new(),
-            skipped: Vec::new(),
-        }
-    }
-
-    fn take(&mut self, index: usize, result: Result<One, String>) {
-        self.waiting.insert(index, result);
-        while let Some(result) = self.waiting.remove(&self.next) {
-            match result {
-                Ok(one) => self.add(one),
-                Err(why) => self.skipped.push((self.next, why)),
-            }
-            self.next += 1;
-        }
-    }
-
-    fn add(&mut self, one: One) {
-        self.n += 1;
-        self.sqnr_db += one.sqnr_db;
-        for (sum, more) in self.sums.iter_mut().zip(&one.sums) {
-            sum.local.add(&more.local);
-            sum.accumulated.add(&more.accumulated);
-        }
-        let Some(example) = one.example else { return };
-        let agrees = example.agrees();
-        let count = |(yes, of): &mut (usize, usize), right: bool| {
-            *yes += usize::from(right);
-            *of += 1;
-        };
-        count(&mut self.agreement, agrees);
-        if let Some(class) = example.class {
-            let right = |best: &[(usize, f32)]| best.first().is_some_and(|b| b.0 == class);
-            count(&mut self.float_top1, right(&example.float));
-            count(&mut self.top1, right(&example.quantized));
-        }
-        let kept = if agrees { &mut self.agree } else { &mut self.disagree };
-        if kept.len() < EXAMPLES {
-            kept.push(example);
-        }
-    }
-}
-
-struct Worker<'a> {
-    cuts: &'a Cuts,
-    float: Session,
-    accumulated: Session,
-    local: Session,
-    /// For each pair, then for each input.
-    spreads: Vec<Option<SpreadSum>>,
-    outputs: usize,
-    input_names: [Vec<String>; 2],
-}
-
-impl<'a> Worker<'a> {
-    fn new(cuts: &'a Cuts, models: &[Model; 3], float: &Graph, quantized: &Graph) -> Self {
-        let spread = |id: usize| {
-            let value = &quantized.values[id];
-            let quant =
-                value.quant.as_ref().filter(|q| q.is_per_tensor() && value.dtype == DType::U8);
-            quant.map(SpreadSum::new)
-        };
-        let nodes = cuts.pairs.iter().map(|p| quantized.nodes[p.node].outputs[0]);
-        let names = |g: &Graph| g.inputs.iter().map(|&id| g.values[id].name.clone()).collect();
-        Worker {
-            cuts,
-            float: models[0].session(1),
-            accumulated: models[1].session(1),
-            local: models[2].session(1),
-            spreads: nodes.chain(quantized.inputs.iter().copied()).map(spread).collect(),
-            outputs: float.outputs.len(),
-            input_names: [names(float), names(quantized)],
-        }
-    }
-
-    fn run(
-        &mut self,
-        sample: &[(String, Tensor)],
-        index: usize,
-        samples: &dyn Samples,
-        options: &CompareOptions,
-    ) -> daq::Result<One> {
-        // A sample is named for the float model, in the order of its inputs.
-        let given = |names: &'_ [String]| -> Vec<(String, Tensor)> {
-            let named = self.input_names[0].iter().zip(names);
-            named
-                .filter_map(|(ours, name)| {
-                    let (_, tensor) = sample.iter().find(|(n, _)| n == ours)?;
-                    Some((name.clone(), tensor.clone()))
-                })
-                .collect()
-        };
-        let inputs = given(&self.input_names[0]);
-        let float = self.float.run(&borrowed(&inputs), Some(DType::F32))?;
-        let quantized = given(&self.input_names[1]);
-        let accumulated = self.accumulated.run(&borrowed(&quantized), Some(DType::F32))?;
-        let fed: Vec<(&str, &Tensor)> = (self.cuts.local_inputs.iter())
-            .map(|(name, fed)| {
-                let tensor = match fed {
-                    Fed::Input(i) => &inputs[*i].1,
-                    Fed::Output(i) => &float[*i],
-                };
-                (name.as_str(), tensor)
-            })
-            .collect();
-        let local = self.local.run(&fed, Some(DType::F32))?;
-        for (pair, spread) in self.cuts.pairs.iter().zip(&mut self.spreads) {
-            if let Some(spread) = spread {
-                spread.observe(float[pair.float_output].data());
-            }
-        }
-        for ((_, tensor), spread) in inputs.iter().zip(&mut self.spreads[self.cuts.pairs.len()..]) {
-            if let (Some(spread), DType::F32) = (spread, tensor.dtype()) {
-                spread.observe(tensor.data());
-            }
-        }
-        let sums = |pair: &Pair| {
-            let reference = float[pair.float_output].data::<f32>();
-            OperatorSums {
-                local: pair
-                    .local_output
-                    .map_or(Sums::default(), |i| Sums::of(reference, local[i].data())),
-                accumulated: Sums::of(reference, accumulated[pair.accumulated_output].data()),
-            }
-        };
-        let [expected, outputs] = [&float[..self.outputs], &accumulated[..self.outputs]];
-        let name = samples.name(index);
-        let class = options.classes.and_then(|c| c.class(&name)).map(|c| c + options.class_offset);
-        let best = [expected, outputs].map(|o| o.first().and_then(best));
-        let example = match best {
-            [Some(float), Some(quantized)] => {
-                Some(Example { index, name, class, float, quantized })
-            }
-            _ => None,
-        };
-        Ok(One {
-            sums: self.cuts.pairs.iter().map(sums).collect(),
-            sqnr_db: sqnr_db(expected, outputs),
-            example,
-        })
-    }
-}
-
-fn borrowed(named: &[(String, Tensor)]) -> Vec<(&str, &Tensor)> {
-    named.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
-}
-
-/// The five best classes of a row of scores with their probabilities; `None` for anything else.
-fn best(output: &Tensor) -> Option<Vec<(usize, f32)>> {
-    let probabilities = probabilities(output)?;
-    let order = ranking(output.data());
-    Some(order.iter().take(5).map(|&class| (class, probabilities[class])).collect())
 }
 
 /// A row of scores as probabilities: as they are where they sum up to 1, else through a softmax.
