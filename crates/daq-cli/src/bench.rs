@@ -134,8 +134,10 @@ fn inputs(session: &Session) -> Vec<(String, Tensor)> {
     session.inputs().into_iter().map(|p| (p.name.clone(), input(p))).collect()
 }
 
-/// How long a float and a quantized model take here with one thread: medians of runs in turn, so that
-/// other work on the machine slows both.
+/// How long a float and a quantized model take here with one thread: the fastest of runs in turn.
+///
+/// Not the median: where other work shares the machine, a long run is interrupted more often than a
+/// short one, and the ratio of medians would flatter the shorter.
 pub fn speed(float: &Graph, quantized: &Graph) -> Result<Speed> {
     const BUDGET: Duration = Duration::from_secs(2);
     const MOST_RUNS: usize = 50;
@@ -157,8 +159,9 @@ pub fn speed(float: &Graph, quantized: &Graph) -> Result<Speed> {
             times.push(ms(start.elapsed()));
         }
     }
-    let [float_ms, quantized_ms] = times.map(|mut t| min_median(&mut t).1);
-    Ok(Speed { float_ms, quantized_ms, threads: 1, isa: isa_name().into() })
+    let runs = times[0].len();
+    let [float_ms, quantized_ms] = times.map(|mut t| min_median(&mut t).0);
+    Ok(Speed { float_ms, quantized_ms, runs, threads: 1, isa: isa_name().into() })
 }
 
 fn profile(session: &mut Session, runs: usize) -> Vec<Step> {

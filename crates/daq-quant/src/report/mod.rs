@@ -50,10 +50,12 @@ pub struct Report<'a> {
 /// How long one picture takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Speed {
-    /// The float model, median in milliseconds.
+    /// The float model's fastest run, in milliseconds.
     pub float_ms: f64,
-    /// The 8-bit model, median in milliseconds.
+    /// The 8-bit model's fastest run, in milliseconds.
     pub quantized_ms: f64,
+    /// Runs of each.
+    pub runs: usize,
     /// Threads used.
     pub threads: usize,
     /// The instruction set.

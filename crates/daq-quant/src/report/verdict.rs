@@ -114,6 +114,10 @@ pub(super) fn verdict(c: &Comparison, check: Option<&PreprocessCheck>) -> Verdic
             found.push((level(c.sqnr_db, 20.0, 10.0), text));
         }
     }
+    if suspicion.is_some() {
+        // However close the models are: both see what they were not made for.
+        levels = Levels { agreement: Level::Bad, sqnr: Level::Bad, top1: Level::Bad };
+    }
     let worst = found.iter().map(|(level, _)| *level).max().unwrap_or(Level::Good);
     found.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
     let headline = match (worst, suspicion.is_some()) {
