@@ -56,6 +56,8 @@ pub struct Speed {
     pub quantized_ms: f64,
     /// Runs of each.
     pub runs: usize,
+    /// Whether the runs took about equally long; else the times are no ground for a comparison.
+    pub steady: bool,
     /// Threads used.
     pub threads: usize,
     /// The instruction set.
