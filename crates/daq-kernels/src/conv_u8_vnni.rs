@@ -117,10 +117,17 @@ impl Panel for VnniPanel {
             // Tiles of equal height, so that none is left with a single pixel.
             let (first, end) = (pixels * i / tiles, pixels * (i + 1) / tiles);
             let tile = TILES[vectors - 1][end - first - 1];
-            // The first tiles fetch a line of the next panel with each quad.
-            let ahead = next.filter(|_| i < vectors).map_or(&raw const self.codes[0], |next| {
-                next.codes.as_ptr().wrapping_add(i * next.codes.len() / vectors)
-            });
+            // Each tile fetches its share of the next panel, a line with every so many quads, so that
+            // memory is asked evenly.
+            let every = (tiles / vectors).max(1);
+            let every = 1 << every.ilog2();
+            let ahead = next.filter(|_| i < vectors * every).map_or(
+                Ahead { at: self.codes.as_ptr(), step: usize::MAX },
+                |next| Ahead {
+                    at: next.codes.as_ptr().wrapping_add(i * next.codes.len() / vectors / every),
+                    step: every - 1,
+                },
+            );
             // SAFETY: vectors and pixels are matched; the caller answers for the rest.
             unsafe {
                 let to = output.wrapping_add(first * stride + self.first);
@@ -130,7 +137,14 @@ impl Panel for VnniPanel {
     }
 }
 
-type Tile = unsafe fn((*const *const u8, usize), &VnniPanel, *const Line, u8, *mut u8, usize);
+/// Weights to fetch: where, and how many bytes further with each quad.
+#[derive(Clone, Copy)]
+struct Ahead {
+    at: *const Line,
+    step: usize,
+}
+
+type Tile = unsafe fn((*const *const u8, usize), &VnniPanel, Ahead, u8, *mut u8, usize);
 
 /// By vectors, then by pixels. Sums of more than 6 pixels of 4 vectors would not fit the registers.
 static TILES: [[Tile; 8]; 4] = {
@@ -189,7 +203,7 @@ const PREFETCH: usize = 32;
 unsafe fn tile<const R: usize, const N: usize>(
     (pointers, row): (*const *const u8, usize),
     panel: &VnniPanel,
-    mut ahead: *const Line,
+    mut ahead: Ahead,
     output_zero_point: u8,
     output: *mut u8,
     stride: usize,
@@ -210,8 +224,10 @@ unsafe fn tile<const R: usize, const N: usize>(
                     _mm_prefetch::<_MM_HINT_T0>(codes.wrapping_add(PREFETCH + v).cast());
                 }
                 codes = codes.add(N);
-                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                ahead = ahead.wrapping_add(1);
+                if quad & ahead.step == 0 {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.at.cast());
+                    ahead.at = ahead.at.wrapping_add(1);
+                }
                 for r in 0..R {
                     let a = broadcast(rows[r].add(quad * 4));
                     for v in 0..N {
