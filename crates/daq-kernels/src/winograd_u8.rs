@@ -16,6 +16,7 @@
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use crate::ConvShape;
@@ -277,10 +278,14 @@ impl<V: Ints> WinogradConv<V> {
         let mut pixels = [[self.padding.as_ptr(); IN]; IN];
         for (i, row) in pixels.iter_mut().enumerate() {
             let y = (tile_y * OUT + i).wrapping_sub(s.pad_top);
+            if y >= s.in_h {
+                continue;
+            }
+            let first = &input[(image * s.in_h + y) * s.in_w * s.in_c..][..s.in_w * s.in_c];
             for (j, pixel) in row.iter_mut().enumerate() {
                 let x = (tile_x * OUT + j).wrapping_sub(s.pad_left);
-                if y < s.in_h && x < s.in_w {
-                    *pixel = input[((image * s.in_h + y) * s.in_w + x) * s.in_c..].as_ptr();
+                if x < s.in_w {
+                    *pixel = first.as_ptr().wrapping_add(x * s.in_c);
                 }
             }
         }
@@ -291,15 +296,15 @@ impl<V: Ints> WinogradConv<V> {
             // SAFETY: `in_c` is a multiple of 16, and a chunk is no longer than what is left; the
             // caller answers for the rest.
             unsafe {
-                let mut half = [[V::zero(); IN]; IN];
+                let mut columns = MaybeUninit::<[[V; IN]; IN]>::uninit();
+                let columns: *mut V = columns.as_mut_ptr().cast();
                 for j in 0..IN {
                     let load = |i: usize| V::load_codes(pixels[i][j].add(c), s.in_c - c);
                     let column = input_pass(std::array::from_fn(load));
-                    for i in 0..IN {
-                        half[i][j] = column[i];
-                    }
+                    columns.add(j * IN).cast::<[V; IN]>().write(column);
                 }
-                for (i, row) in half.into_iter().enumerate() {
+                for i in 0..IN {
+                    let row = std::array::from_fn(|j| columns.add(j * IN + i).read());
                     for (j, value) in input_pass(row).into_iter().enumerate() {
                         let at = to.add((i * IN + j) * s.in_c + c);
                         at.cast::<V>().write_unaligned(value);
@@ -365,31 +370,33 @@ impl<V: Ints> WinogradConv<V> {
         let (image, tile_y, tile_x) = self.place(tile);
         // SAFETY: by the caller; a panel has `VECTORS` vectors of biases and multipliers.
         unsafe {
-            let mut sums = [[[V::zero(); 4]; OUT]; OUT];
+            // `[OUT, OUT, 4]`, of which the first `VECTORS` are used. Zeros would be stored one by one.
+            let mut sums = MaybeUninit::<[[[V; 4]; OUT]; OUT]>::uninit();
             let inverse = V::splat32(INVERSE_OF_9);
             for v in 0..V::VECTORS {
                 let bias = self.bias.as_ptr().add(panel * Self::PANEL + v * V::LANES);
                 let bias = bias.cast::<V>().read_unaligned();
-                let mut half = [[V::zero(); IN]; OUT];
+                let mut columns = MaybeUninit::<[[V; OUT]; IN]>::uninit();
+                let columns: *mut V = columns.as_mut_ptr().cast();
                 for j in 0..IN {
                     let load = |i: usize| products.add((i * IN + j) * V::VECTORS + v).read();
                     let column = output_pass(std::array::from_fn(load));
-                    for i in 0..OUT {
-                        half[i][j] = column[i];
-                    }
+                    columns.add(j * OUT).cast::<[V; OUT]>().write(column);
                 }
-                for (i, row) in half.into_iter().enumerate() {
+                for i in 0..OUT {
+                    let row = std::array::from_fn(|j| columns.add(j * OUT + i).read());
                     for (j, value) in output_pass(row).into_iter().enumerate() {
                         let sum = value.multiply32(inverse).shift_right6();
-                        sums[i][j][v] = sum.add32(bias);
+                        let at = sums.as_mut_ptr().cast::<V>().add((i * OUT + j) * 4 + v);
+                        at.write(sum.add32(bias));
                     }
                 }
             }
             let first_channel = panel * Self::PANEL;
             let columns = (s.out_c - first_channel).min(Self::PANEL);
             let multipliers = self.multipliers.as_ptr().add(first_channel);
-            for (i, row) in sums.iter().enumerate() {
-                for (j, sums) in row.iter().enumerate() {
+            for i in 0..OUT {
+                for j in 0..OUT {
                     let (y, x) = (tile_y * OUT + i, tile_x * OUT + j);
                     let pixel = (image * s.out_h + y) * s.out_w + x;
                     if y < s.out_h && x < s.out_w && part.pixels.contains(&pixel) {
@@ -397,7 +404,7 @@ impl<V: Ints> WinogradConv<V> {
                         let to = output.add(at - part.channels.start);
                         let zero_point = self.output_zero_point;
                         V::store_codes(
-                            sums.as_ptr(),
+                            sums.as_ptr().cast::<V>().add((i * OUT + j) * 4),
                             multipliers,
                             zero_point,
                             to,
