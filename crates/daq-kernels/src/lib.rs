@@ -41,6 +41,7 @@ mod pool_f32;
 pub mod pool_u8;
 pub mod quantize;
 mod requantize;
+pub mod resize_u8;
 #[cfg(test)]
 mod test_util;
 #[cfg(target_arch = "x86_64")]
@@ -67,3 +68,4 @@ pub use pool_f32::{AveragePoolF32, GlobalAveragePoolF32, MaxPoolF32};
 pub use pool_u8::{GlobalAveragePoolU8, GlobalAveragePoolU8Params, MaxPoolU8};
 pub use quantize::{dequantize_u8_f32, quantize_f32_u8, quantize_nchw_to_nhwc};
 pub use requantize::requantize;
+pub use resize_u8::{Mix, ResizeU8, ResizeU8Params};

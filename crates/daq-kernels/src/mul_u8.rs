@@ -1,5 +1,7 @@
 //! Multiplication of 8-bit tensors, as ONNX's QLinearMul, with a second input that may repeat.
 
+#[cfg(target_arch = "x86_64")]
+use crate::requantize::SMALL;
 use crate::requantize::requantize;
 use crate::{BinaryU8Params, Isa, Kernel};
 
@@ -12,10 +14,15 @@ pub struct Constants {
     output_zero_point: u8,
 }
 
+/// The shortest row that a repeated input makes, as far as there are elements.
+const ROW: usize = 512;
+
 type Entry = unsafe fn(&Constants, &[u8], &[u8], &mut [u8]);
 
 /// Every kernel, best first and scalar last.
 pub static KERNELS: &[Kernel<Entry>] = &[
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "qmul_64__avx512", isa: Isa::Avx512, entry: avx512 },
     #[cfg(target_arch = "x86_64")]
     Kernel { name: "qmul_16__avx2", isa: Isa::Avx2, entry: avx2 },
     Kernel { name: "qmul__scalar", isa: Isa::Scalar, entry: scalar },
@@ -67,9 +74,17 @@ impl MulU8 {
             b.len(),
             a.len()
         );
-        for (a, output) in a.chunks_exact(b.len()).zip(output.chunks_exact_mut(b.len())) {
+        // Repeated first, so that few channels make long rows.
+        let mut repeated = [0; 2 * ROW];
+        let mut b = b;
+        if b.len() < ROW && b.len() < a.len() {
+            let len = ROW.div_ceil(b.len()) * b.len();
+            repeated[..len].chunks_exact_mut(b.len()).for_each(|to| to.copy_from_slice(b));
+            b = &repeated[..len];
+        }
+        for (a, output) in a.chunks(b.len()).zip(output.chunks_mut(b.len())) {
             // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set.
-            unsafe { (self.kernel.entry)(&self.constants, a, b, output) }
+            unsafe { (self.kernel.entry)(&self.constants, a, &b[..a.len()], output) }
         }
     }
 }
@@ -109,6 +124,50 @@ fn avx2(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
         }
     }
     scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn avx512(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+    match constants.multiplier < SMALL {
+        true => avx512_rows::<true>(constants, a, b, output),
+        false => avx512_rows::<false>(constants, a, b, output),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn avx512_rows<const SMALL: bool>(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+    use crate::requantize::avx512::Requantizer;
+    use std::arch::x86_64::*;
+    let requantizer = Requantizer::<SMALL>::new(constants.output_zero_point);
+    let multiplier = [_mm512_set1_ps(constants.multiplier); 4];
+    let a_zero_point = _mm512_set1_epi16(constants.a_zero_point.into());
+    let b_zero_point = _mm512_set1_epi16(constants.b_zero_point.into());
+    let zero = _mm512_setzero_si512();
+    let sixty_four = |a: __m512i, b: __m512i| {
+        let product = |a, b| {
+            let a = _mm512_sub_epi16(a, a_zero_point);
+            let b = _mm512_sub_epi16(b, b_zero_point);
+            let (low, high) = (_mm512_mullo_epi16(a, b), _mm512_mulhi_epi16(a, b));
+            [_mm512_unpacklo_epi16(low, high), _mm512_unpackhi_epi16(low, high)]
+        };
+        let [p, q] = product(_mm512_unpacklo_epi8(a, zero), _mm512_unpacklo_epi8(b, zero));
+        let [r, s] = product(_mm512_unpackhi_epi8(a, zero), _mm512_unpackhi_epi8(b, zero));
+        requantizer.four([p, q, r, s], multiplier)
+    };
+    for at in (0..output.len()).step_by(64) {
+        let lanes = (output.len() - at).min(64);
+        let mask = u64::MAX >> (64 - lanes);
+        // SAFETY: the first `lanes` bytes from `at` on are within the three slices, whose equal
+        // lengths `run` checked; the others are neither read nor written.
+        unsafe {
+            let a = _mm512_maskz_loadu_epi8(mask, a.as_ptr().add(at).cast());
+            let b = _mm512_maskz_loadu_epi8(mask, b.as_ptr().add(at).cast());
+            let codes = sixty_four(a, b);
+            _mm512_mask_storeu_epi8(output.as_mut_ptr().add(at).cast(), mask, codes);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -168,6 +227,32 @@ mod tests {
                         assert_eq!(got, want[from..][..len], "{} {params:?}", kernel.name);
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_input_repeats() {
+        let params = BinaryU8Params {
+            a_scale: 0.02,
+            a_zero_point: 3,
+            b_scale: 0.31,
+            b_zero_point: 7,
+            output_scale: 0.4,
+            output_zero_point: 11,
+        };
+        for (channels, pixels) in [(1, 1300), (3, 700), (24, 50), (511, 3), (512, 3), (600, 2)] {
+            let a: Vec<u8> = (0..channels * pixels).map(|i| (i * 97 % 251) as u8).collect();
+            let b: Vec<u8> = (0..channels).map(|i| (i * 53 % 241) as u8).collect();
+            let constants = MulU8::new(&params, Isa::Scalar).constants;
+            let mut want = vec![0; a.len()];
+            for (a, want) in a.chunks_exact(channels).zip(want.chunks_exact_mut(channels)) {
+                scalar(&constants, a, &b, want);
+            }
+            for kernel in KERNELS.iter().filter(|kernel| kernel.isa.is_supported()) {
+                let mut got = vec![0; a.len()];
+                MulU8::with_kernel(&params, kernel).run(&a, &b, &mut got);
+                assert!(got == want, "{} {channels}", kernel.name);
             }
         }
     }

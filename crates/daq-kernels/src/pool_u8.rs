@@ -196,6 +196,9 @@ fn sum_scalar(input: &[u8], channels: usize, first: usize, sums: &mut [i32; 16])
     }
 }
 
+/// Rows that are no multiple of a vector end with one that overlaps the one before: a maximum may be
+/// taken twice.
+///
 /// # Safety
 ///
 /// This CPU has AVX2, and the input holds `output.len()` codes from every offset on.
@@ -203,22 +206,46 @@ fn sum_scalar(input: &[u8], channels: usize, first: usize, sums: &mut [i32; 16])
 #[target_feature(enable = "avx2,fma")]
 unsafe fn max_avx2(input: &[u8], offsets: &[usize], output: &mut [u8]) {
     use std::arch::x86_64::*;
-    let whole = output.len() / 32 * 32;
-    for at in (0..whole).step_by(32) {
-        // SAFETY: `at + 32` is within the row, which the input holds from every offset on.
-        unsafe {
-            let row: *mut __m256i = output.as_mut_ptr().add(at).cast();
-            let mut largest = _mm256_loadu_si256(row);
-            for &offset in offsets {
-                let codes = _mm256_loadu_si256(input.as_ptr().add(offset + at).cast());
-                largest = _mm256_max_epu8(largest, codes);
+    let (input, to, len) = (input.as_ptr(), output.as_mut_ptr(), output.len());
+    // SAFETY: every `at` leaves a whole vector within the row, which the input holds from every
+    // offset on.
+    unsafe {
+        if len >= 32 {
+            for at in (0..len).step_by(32).map(|at| at.min(len - 32)) {
+                let row: *mut __m256i = to.add(at).cast();
+                let mut largest = _mm256_loadu_si256(row);
+                for &offset in offsets {
+                    let codes = _mm256_loadu_si256(input.add(offset + at).cast());
+                    largest = _mm256_max_epu8(largest, codes);
+                }
+                _mm256_storeu_si256(row, largest);
             }
-            _mm256_storeu_si256(row, largest);
-        }
-    }
-    for &offset in offsets {
-        for (at, largest) in output.iter_mut().enumerate().skip(whole) {
-            *largest = input[offset + at].max(*largest);
+        } else if len >= 16 {
+            for at in [0, len - 16] {
+                let row: *mut __m128i = to.add(at).cast();
+                let mut largest = _mm_loadu_si128(row);
+                for &offset in offsets {
+                    let codes = _mm_loadu_si128(input.add(offset + at).cast());
+                    largest = _mm_max_epu8(largest, codes);
+                }
+                _mm_storeu_si128(row, largest);
+            }
+        } else if len >= 8 {
+            for at in [0, len - 8] {
+                let row: *mut __m128i = to.add(at).cast();
+                let mut largest = _mm_loadl_epi64(row);
+                for &offset in offsets {
+                    let codes = _mm_loadl_epi64(input.add(offset + at).cast());
+                    largest = _mm_max_epu8(largest, codes);
+                }
+                _mm_storel_epi64(row, largest);
+            }
+        } else {
+            for (at, largest) in output.iter_mut().enumerate() {
+                for &offset in offsets {
+                    *largest = (*input.add(offset + at)).max(*largest);
+                }
+            }
         }
     }
 }

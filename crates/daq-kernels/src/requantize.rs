@@ -16,13 +16,15 @@ pub fn requantize(acc: i32, multiplier: f32, zero_point: u8) -> u8 {
     (round_small(scaled) + zero_point) as u8
 }
 
+/// 1.5 * 2^23.
+pub(crate) const WHOLE: f32 = 12_582_912.0;
+
 /// Rounds a value of magnitude below 2^22 to the nearest whole number, ties to even.
 ///
 /// At 1.5 * 2^23 neighbouring floats are 1 apart, so the addition itself rounds. Unlike
 /// `f32::round_ties_even` this needs no instruction that an old CPU lacks, and vectorises.
 #[inline]
 pub(crate) fn round_small(x: f32) -> f32 {
-    const WHOLE: f32 = 12_582_912.0;
     (x + WHOLE) - WHOLE
 }
 

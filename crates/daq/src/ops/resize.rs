@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use daq_kernels::{Mix, ResizeU8, ResizeU8Params};
+
 use super::moves::{MoveKernel, Moves, ints, moved, normalize_axes, strides, table};
 use super::pixels::*;
 use super::*;
@@ -84,13 +86,6 @@ struct Scaled {
     scale: f32,
 }
 
-/// The two pixels that a linear position mixes, and their shares.
-#[derive(Clone, Copy)]
-struct Mix {
-    at: [usize; 2],
-    share: [f32; 2],
-}
-
 /// A linear resize over channels-last data.
 struct Linear {
     rows: Vec<Mix>,
@@ -148,15 +143,8 @@ impl Scaled {
 }
 
 impl Linear {
-    /// Computes output pixels; `load` and `store` are between elements and real numbers.
-    fn pixels<T: Copy>(
-        &self,
-        x: &[T],
-        pixels: Range<usize>,
-        y: &mut [T],
-        load: impl Fn(T) -> f32,
-        store: impl Fn(f32) -> T,
-    ) {
+    /// Computes output pixels.
+    fn pixels(&self, x: &[f32], pixels: Range<usize>, y: &mut [f32]) {
         let (width, channels) = (self.columns.len(), self.channels);
         for (pixel, y) in pixels.zip(y.chunks_exact_mut(channels)) {
             let row = pixel / width;
@@ -170,8 +158,7 @@ impl Linear {
             let (p00, p01, p10, p11) = (at(0, 0), at(0, 1), at(1, 0), at(1, 1));
             let (s00, s01, s10, s11) = (share(0, 0), share(0, 1), share(1, 0), share(1, 1));
             for (c, y) in y.iter_mut().enumerate() {
-                let sum = s00 * load(p00[c]) + s01 * load(p01[c]);
-                *y = store(sum + s10 * load(p10[c]) + s11 * load(p11[c]));
+                *y = s00 * p00[c] + s01 * p01[c] + s10 * p10[c] + s11 * p11[c];
             }
         }
     }
@@ -348,7 +335,7 @@ impl Operator for Resize {
             None => {
                 let pixels = 0..y.len() / channels;
                 let linear = self.linear(scaled, channels);
-                linear.pixels(x.data::<f32>(), pixels, y.data_mut(), |x| x, |y| y);
+                linear.pixels(x.data::<f32>(), pixels, y.data_mut());
             }
         }
     }
@@ -378,20 +365,32 @@ impl Operator for Resize {
         if x.dtype == DType::F32 && y.dtype == DType::F32 {
             return compiled("resize_linear_f32", move |inputs, y, pool| {
                 let x = inputs[0].expect("checked by infer").data::<f32>();
-                let run = |pixels, y: &mut [f32]| linear.pixels(x, pixels, y, |x| x, |y| y);
+                let run = |pixels, y: &mut [f32]| linear.pixels(x, pixels, y);
                 over_pixels(pool, y.data_mut(), channels, width, run);
             });
         }
         if !x.is_quantized() || !y.is_quantized() {
             return None;
         }
-        let (xq, yq) = (x.quant?.clone(), y.quant?.clone());
-        compiled("resize_linear_u8", move |inputs, y, pool| {
+        let (xq, yq) = (x.quant?, y.quant?);
+        let params = ResizeU8Params {
+            input_scale: xq.scale[0],
+            input_zero_point: u8::try_from(xq.zero_point[0]).ok()?,
+            output_scale: yq.scale[0],
+            output_zero_point: u8::try_from(yq.zero_point[0]).ok()?,
+        };
+        let resize = ResizeU8::new(&params, &linear.columns, channels, compile.isa);
+        compiled(resize.kernel_name(), move |inputs, y, pool| {
             let x = inputs[0].expect("checked by infer").data::<u8>();
-            let load = |q: u8| xq.real(q.into());
-            let store = |x: f32| yq.code(x, 0, 255) as u8;
-            let run = |pixels, y: &mut [u8]| linear.pixels(x, pixels, y, load, store);
-            over_pixels(pool, y.data_mut(), channels, width, run);
+            pool.for_each_chunk(y.data_mut(), width * channels, |row, y| {
+                let (picture, mix) =
+                    (row / linear.rows.len(), linear.rows[row % linear.rows.len()]);
+                let row = |at: usize| {
+                    let len = linear.in_w * channels;
+                    &x[(picture * linear.in_h + at) * len..][..len]
+                };
+                resize.run(mix.at.map(row), mix.share, y);
+            });
         })
     }
 }
