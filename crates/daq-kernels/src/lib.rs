@@ -42,6 +42,7 @@ pub mod pool_u8;
 pub mod quantize;
 mod requantize;
 pub mod resize_u8;
+pub mod softmax;
 #[cfg(test)]
 mod test_util;
 #[cfg(target_arch = "x86_64")]
@@ -69,3 +70,4 @@ pub use pool_u8::{GlobalAveragePoolU8, GlobalAveragePoolU8Params, MaxPoolU8};
 pub use quantize::{dequantize_u8_f32, quantize_f32_u8, quantize_nchw_to_nhwc};
 pub use requantize::requantize;
 pub use resize_u8::{Mix, ResizeU8, ResizeU8Params};
+pub use softmax::{SoftmaxU8Params, softmax_f32, softmax_u8};

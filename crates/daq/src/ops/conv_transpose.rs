@@ -226,12 +226,23 @@ impl Geometry {
         Some((shape, permuted(weights, &[self.out_c, gi, kernel_h, kernel_w], index)))
     }
 
-    /// A kernel that runs `phases[ry * stride + rx]` on rows of pixels and spreads them out:
-    /// `run(phase, input, pixels, output)`.
-    fn spread<T: crate::tensor::Element + Default, P: Send + Sync + 'static>(
+    /// Whether the columns of a row are the channels of one convolution: none reads another window
+    /// than its neighbours of the same `phases[ry * stride + rx]`.
+    fn rows_are_joined(&self, phases: &[(ConvShape, Tensor)]) -> bool {
+        let w = &self.axes[1];
+        let alternate = |rx: usize| w.phase(rx) == (rx, w.output / w.stride);
+        self.groups == 1
+            && (0..w.stride).all(alternate)
+            && phases.chunks(w.stride).all(|row| row.iter().all(|(shape, _)| *shape == row[0].0))
+    }
+
+    /// A kernel that runs `phases[ry * columns + rx]` on rows of pixels and spreads them out:
+    /// `run(phase, input, pixels, output)`. With one of the `columns`, a phase computes whole rows.
+    fn spread<T: crate::tensor::Element, P: Send + Sync + 'static>(
         self,
         name: &'static str,
         phases: Vec<P>,
+        columns: usize,
         run: impl Fn(&P, &[T], std::ops::Range<usize>, &mut [T]) + Send + Sync + 'static,
     ) -> Option<Box<dyn Kernel>> {
         let [h, w] = self.axes;
@@ -243,19 +254,43 @@ impl Geometry {
                 let ry = (oy + h.pad) % h.stride;
                 let (first_row, rows) = h.phase(ry);
                 let row = n * rows + (oy - first_row) / h.stride;
-                let mut part = vec![T::default(); w.output.div_ceil(w.stride) * channels];
-                for rx in 0..w.stride {
-                    let (first, count) = w.phase(rx);
-                    let part = &mut part[..count * channels];
-                    let phase = &phases[ry * w.stride + rx];
-                    run(phase, x, row * count..(row + 1) * count, part);
-                    for (i, part) in part.chunks_exact(channels).enumerate() {
-                        y[(first + i * w.stride) * channels..][..channels].copy_from_slice(part);
-                    }
+                if columns == 1 {
+                    let count = w.output / w.stride;
+                    return run(&phases[ry], x, row * count..(row + 1) * count, y);
                 }
+                PART.with_borrow_mut(|part| {
+                    let len = w.output.div_ceil(w.stride) * channels;
+                    let words = (len * size_of::<T>()).div_ceil(8);
+                    part.resize(words.max(part.len()), 0);
+                    let part: &mut [T] = bytemuck::cast_slice_mut(&mut part[..words]);
+                    for rx in 0..columns {
+                        let (first, count) = w.phase(rx);
+                        let part = &mut part[..count * channels];
+                        let phase = &phases[ry * columns + rx];
+                        run(phase, x, row * count..(row + 1) * count, part);
+                        for (i, part) in part.chunks_exact(channels).enumerate() {
+                            y[(first + i * w.stride) * channels..][..channels]
+                                .copy_from_slice(part);
+                        }
+                    }
+                });
             });
         })
     }
+}
+
+thread_local! {
+    /// Some pixels of a row before they are spread out; reused from call to call.
+    static PART: std::cell::RefCell<Vec<u64>> = const { std::cell::RefCell::new(vec![]) };
+}
+
+/// Tensors one after another along axis 0; at least one, of equal shapes.
+fn stacked<'a>(tensors: impl ExactSizeIterator<Item = &'a Tensor> + Clone) -> Tensor {
+    let first = tensors.clone().next().expect("at least one");
+    let shape: Vec<_> =
+        [first.shape()[0] * tensors.len()].into_iter().chain(first.shape()[1..].to_vec()).collect();
+    let bytes: Vec<u8> = tensors.flat_map(|tensor| tensor.bytes().to_vec()).collect();
+    Tensor::from_bytes(first.dtype(), &shape, &bytes)
 }
 
 impl Operator for ConvTranspose {
@@ -366,20 +401,33 @@ impl Operator for ConvTranspose {
             }
             _ => (vec![], vec![]),
         };
-        let phases = phases?;
+        let (mut phases, mut columns, mut bias) = (phases?, w.stride, bias.cloned());
+        let (mut multipliers, mut zero_points) = (multipliers, zero_points);
+        if columns > 1 && g.rows_are_joined(&phases) {
+            let joined = |row: &[(ConvShape, Tensor)]| {
+                let shape = ConvShape { out_c: g.out_c * w.stride, ..row[0].0 };
+                (shape, stacked(row.iter().map(|(_, weights)| weights)))
+            };
+            phases = phases.chunks(columns).map(joined).collect();
+            bias = bias.map(|bias| stacked(vec![&bias; columns].into_iter()));
+            (multipliers, zero_points) = (multipliers.repeat(columns), zero_points.repeat(columns));
+            columns = 1;
+        }
         let dense = phases.iter().map(|(shape, weights)| Dense {
             shape: *shape,
             weights,
-            bias,
+            bias: bias.as_ref(),
             multipliers: &multipliers,
             weight_zero_points: &zero_points,
         });
         if x.dtype == DType::F32 {
             let kernels: Vec<_> = dense.map(|d| d.f32(compile)).collect::<Option<_>>()?;
-            return g.spread("conv_transpose_f32", kernels, |k, x, pixels, y| k.run(x, pixels, y));
+            return g.spread("conv_transpose_f32", kernels, columns, |k, x, pixels, y| {
+                k.run(x, pixels, y);
+            });
         }
         let kernels: Vec<_> = dense.map(|d| d.u8(compile)).collect::<Option<_>>()?;
-        g.spread("conv_transpose_u8", kernels, |k, x, pixels, y| k.run(x, pixels, y))
+        g.spread("conv_transpose_u8", kernels, columns, |k, x, pixels, y| k.run(x, pixels, y))
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Before, the sum ran over several axes at once: readers put a Reshape around that form.
 
+use daq_kernels::{SoftmaxU8Params, softmax_f32, softmax_u8};
+
+use super::pixels::{compiled, over_pixels};
 use super::*;
 
 /// ONNX Softmax.
@@ -100,6 +103,42 @@ impl Operator for Softmax {
     fn quantization(&self) -> Quantization {
         Quantization::FloatInside
     }
+
+    fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
+        let (x, y) = (compile.input(0)?, compile.outputs.first()?);
+        let axis = normalize_axis(self.0.axis, x.shape.len()).ok()?;
+        let len = x.shape[axis];
+        let contiguous = x.shape[axis + 1..].iter().all(|&n| n == 1);
+        if !contiguous || y.is_empty() || compile.clamp.is_some() {
+            return None;
+        }
+        let (isa, rows) = (compile.isa, x.len() / len);
+        let name = daq_kernels::Kernel::pick(daq_kernels::softmax::KERNELS, isa).name;
+        if x.dtype == DType::F32 && y.dtype == DType::F32 {
+            return compiled(name, move |inputs, y, pool| {
+                let x = inputs[0].expect("checked by infer").data::<f32>();
+                over_pixels(pool, y.data_mut(), len, rows, |rows, y: &mut [f32]| {
+                    softmax_f32(&x[rows.start * len..rows.end * len], len, y, isa);
+                });
+            });
+        }
+        if !x.is_quantized() || !y.is_quantized() {
+            return None;
+        }
+        let (xq, yq) = (x.quant?, y.quant?);
+        let params = SoftmaxU8Params {
+            input_scale: xq.scale[0],
+            input_zero_point: u8::try_from(xq.zero_point[0]).ok()?,
+            output_scale: yq.scale[0],
+            output_zero_point: u8::try_from(yq.zero_point[0]).ok()?,
+        };
+        compiled(name, move |inputs, y, pool| {
+            let x = inputs[0].expect("checked by infer").data::<u8>();
+            over_pixels(pool, y.data_mut(), len, rows, |rows, y: &mut [u8]| {
+                softmax_u8(&params, &x[rows.start * len..rows.end * len], len, y, isa);
+            });
+        })
+    }
 }
 
 #[cfg(test)]
@@ -147,6 +186,26 @@ mod tests {
         // Reals 0, 0, 1: e^0 / (2 + e) = 0.2119, 0.5761, times 256 = 54.3, 147.5 (147.489).
         let x = (&[1usize, 3][..], &[5u8, 5, 15][..], 0.1, 5);
         assert_eq!(run_u8(&op(-1), &[x], 1.0 / 256.0, 0), [54, 54, 147]);
+    }
+
+    #[test]
+    fn kernels_equal_the_reference() {
+        use super::super::pixels::{assert_kernel_is_run, code_noise, noise};
+        use crate::QuantParams;
+        let (xq, yq) = (QuantParams::per_tensor(0.06, 100), QuantParams::per_tensor(1. / 256., 0));
+        for (axis, shape, kernel) in [
+            (-1, vec![3, 1000], true),
+            (-1, vec![1, 4420, 2], true),
+            (1, vec![2, 21, 1], true),
+            (1, vec![2, 3, 4], false),
+        ] {
+            let x = noise(&shape);
+            let out = (DType::F32, &shape[..], None);
+            assert_kernel_is_run(&op(axis), &[Some((&x, None))], &[], out, kernel);
+            let x = code_noise(DType::U8, &shape);
+            let out = (DType::U8, &shape[..], Some(&yq));
+            assert_kernel_is_run(&op(axis), &[Some((&x, Some(&xq)))], &[], out, kernel);
+        }
     }
 
     #[test]
