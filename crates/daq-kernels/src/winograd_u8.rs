@@ -271,6 +271,7 @@ impl<V: Ints> WinogradConv<V> {
     /// # Safety
     ///
     /// This CPU has the vectors; `to` can be written for `POINTS * in_c` numbers and 16 more.
+    #[expect(clippy::needless_range_loop, reason = "the indices are the geometry")]
     #[inline(always)]
     unsafe fn transform_input(&self, input: &[u8], tile: usize, to: *mut i16) {
         let s = &self.shape;
@@ -355,7 +356,6 @@ impl<V: Ints> WinogradConv<V> {
     /// # Safety
     ///
     /// This CPU has the vectors; `products` holds `[POINTS, VECTORS]`; the part can be written.
-    #[expect(clippy::needless_range_loop, reason = "the indices are the geometry")]
     #[inline(always)]
     unsafe fn transform_output(
         &self,

@@ -2,9 +2,9 @@
 //!
 //! Codes of another scale than the output's become `rne(f32(q - za) * (sa / sc)) + zc`, clamped.
 
-use daq_kernels::Pool;
+use daq_kernels::{Pool, lookup_u8};
 
-use super::moves::{rows_per_task, sized};
+use super::moves::{copy_row, rows_per_task, sized};
 use super::*;
 use crate::quant::QuantParams;
 
@@ -38,6 +38,9 @@ struct Rows {
     inputs: Vec<(usize, Option<[u8; 256]>)>,
 }
 
+/// Codes that go through a table before they are put where they belong.
+const BLOCK: usize = 4096;
+
 impl Rows {
     fn run(&self, inputs: &[Option<TensorView>], y: &mut TensorViewMut, pool: Option<&Pool>) {
         let row: usize = self.inputs.iter().map(|(len, _)| len).sum();
@@ -49,17 +52,28 @@ impl Rows {
         let fill = |task: usize, chunk: &mut [u8]| {
             let mut offset = 0;
             for ((len, table), x) in self.inputs.iter().zip(inputs.iter().flatten()) {
-                if *len > 0 {
-                    let source = x.bytes.chunks_exact(*len).skip(task * per_task);
-                    for (y, x) in chunk.chunks_exact_mut(row).zip(source) {
-                        let y = &mut y[offset..offset + len];
-                        match table {
-                            None => y.copy_from_slice(x),
-                            Some(t) => y.iter_mut().zip(x).for_each(|(y, &q)| *y = t[q as usize]),
+                let part = offset..offset + len;
+                offset += len;
+                if *len == 0 {
+                    continue;
+                }
+                let x = &x.bytes[task * per_task * len..][..chunk.len() / row * len];
+                let rows = chunk.chunks_exact_mut(row).map(|y| &mut y[part.clone()]);
+                match table {
+                    None => rows.zip(x.chunks_exact(*len)).for_each(|(y, x)| copy_row(x, y)),
+                    Some(t) if *len > BLOCK => rows
+                        .zip(x.chunks_exact(*len))
+                        .for_each(|(y, x)| lookup_u8(t, x, y)),
+                    Some(t) => {
+                        // Many short rows at once.
+                        let (mut block, mut rows) = ([0; BLOCK], rows);
+                        for x in x.chunks(BLOCK / len * len) {
+                            lookup_u8(t, x, &mut block[..x.len()]);
+                            let rows = rows.by_ref().take(x.len() / len);
+                            rows.zip(block.chunks_exact(*len)).for_each(|(y, x)| copy_row(x, y));
                         }
                     }
                 }
-                offset += len;
             }
         };
         match pool {

@@ -22,9 +22,14 @@ const MAX_AXIS: usize = 1 << 24;
 pub(crate) struct Moves {
     base: usize,
     outer: Vec<Vec<u32>>,
-    /// Elements of a row that lie together in input and output.
+    /// Elements of a row, and the runs that it consists of: an offset in the input, or [`FILL`], and
+    /// how many elements lie together there.
     inner: usize,
+    runs: Vec<(u32, usize)>,
 }
+
+/// With fewer elements in a run, a table for each of them is faster.
+const SHORTEST_RUN: usize = 4;
 
 impl Moves {
     /// From one table of input offsets (in elements, or [`FILL`]) for each output axis.
@@ -42,7 +47,16 @@ impl Moves {
             inner *= table.len();
             tables.pop();
         }
-        Moves { base, outer: tables, inner }
+        let mut runs = vec![(0, inner)];
+        if let Some(table) = tables.last() {
+            let of_axis = runs_of(table, inner);
+            if of_axis.len() * SHORTEST_RUN <= table.len() * inner && of_axis.len() < table.len() {
+                inner *= table.len();
+                runs = of_axis;
+                tables.pop();
+            }
+        }
+        Moves { base, outer: tables, inner, runs }
     }
 
     /// From the stride of each output axis in the input.
@@ -80,8 +94,7 @@ impl Moves {
 
     fn rows<T: Copy>(&self, rows: Range<usize>, fill: T, x: &[T], mut y: &mut [T]) {
         let Some((last, leading)) = self.outer.split_last() else {
-            y.copy_from_slice(&x[self.base..][..self.inner]);
-            return;
+            return self.row(self.base, fill, x, y);
         };
         let mut row = rows.start;
         while row < rows.end {
@@ -110,10 +123,58 @@ impl Moves {
             for (y, &o) in part.chunks_exact_mut(self.inner).zip(offsets) {
                 match o {
                     FILL => y.fill(fill),
-                    o => y.copy_from_slice(&x[base + o as usize..][..self.inner]),
+                    o => self.row(base + o as usize, fill, x, y),
                 }
             }
         }
+    }
+
+    fn row<T: Copy>(&self, base: usize, fill: T, x: &[T], mut y: &mut [T]) {
+        for &(offset, len) in &self.runs {
+            let (run, others) = y.split_at_mut(len);
+            y = others;
+            match offset {
+                FILL => run.fill(fill),
+                offset => copy_row(&x[base + offset as usize..][..len], run),
+            }
+        }
+    }
+}
+
+/// The runs of an axis whose entries stand for `inner` elements each.
+fn runs_of(table: &[u32], inner: usize) -> Vec<(u32, usize)> {
+    let mut runs: Vec<(u32, usize)> = vec![];
+    for &offset in table {
+        match runs.last_mut() {
+            Some((FILL, len)) if offset == FILL => *len += inner,
+            Some((first, len))
+                if *first != FILL
+                    && offset != FILL
+                    && *first as usize + *len == offset as usize =>
+            {
+                *len += inner;
+            }
+            _ => runs.push((offset, inner)),
+        }
+    }
+    runs
+}
+
+/// Copies a slice of the same length; short ones, of which there tend to be many, without a call.
+#[inline]
+pub(crate) fn copy_row<T: Copy>(from: &[T], to: &mut [T]) {
+    /// Two pieces that may overlap.
+    #[inline]
+    fn two<const N: usize, T: Copy>(from: &[T], to: &mut [T]) {
+        to[..N].copy_from_slice(&from[..N]);
+        let last = to.len() - N;
+        to[last..].copy_from_slice(&from[last..][..N]);
+    }
+    match to.len() {
+        8..16 => two::<8, T>(from, to),
+        16..32 => two::<16, T>(from, to),
+        32..=64 => two::<32, T>(from, to),
+        _ => to.copy_from_slice(from),
     }
 }
 
@@ -217,6 +278,15 @@ mod tests {
         for (tables, inner, expected) in [
             // All of it, in one piece.
             (vec![table(2, 12), table(3, 4), table(4, 1)], 24, x.clone()),
+            // Filled on both sides: runs of 2, 12 and 1.
+            (
+                vec![vec![0, 8], [vec![FILL; 2], (1..13).collect(), vec![FILL]].concat()],
+                15,
+                [0, 8]
+                    .iter()
+                    .flat_map(|o| [vec![99; 2], (o + 1..o + 13).collect(), vec![99]].concat())
+                    .collect(),
+            ),
             // Axis 1 from 1 on: pieces of 8.
             (
                 vec![table(2, 12), vec![4, 8], table(4, 1)],
