@@ -31,20 +31,22 @@ MODELS = {
                                     mean=[127.5] * 3, std=[127.5] * 3),
 }
 
-DEFAULT = "equalize,rounding,bias"
 RECIPES = [
     ("MinMax", ["--calibration", "minmax", "--recovery", "none"]),
     ("average", ["--calibration", "average", "--recovery", "none"]),
     ("percentile 99.99", ["--calibration", "percentile", "--recovery", "none"]),
     ("entropy", ["--calibration", "entropy", "--recovery", "none"]),
-    ("MSE", ["--recovery", "none"]),
-    ("MSE + equalize", ["--recovery", "equalize"]),
-    ("MSE + weight-scales", ["--recovery", "weight-scales"]),
-    ("MSE + rounding", ["--recovery", "rounding"]),
-    ("MSE + bias", ["--recovery", "bias"]),
-    ("MSE + activation-bias", ["--recovery", "activation-bias"]),
-    ("**default**: MSE + equalize, rounding, bias", []),
-    ("MSE + all passes", ["--recovery", "all"]),
+    ("MSE", ["--calibration", "mse", "--recovery", "none"]),
+    ("best", ["--recovery", "none"]),
+    ("auto", ["--calibration", "auto", "--recovery", "none"]),
+    ("best + equalize", ["--recovery", "equalize"]),
+    ("best + weight-scales", ["--recovery", "weight-scales"]),
+    ("best + rounding", ["--recovery", "rounding"]),
+    ("best + bias", ["--recovery", "bias"]),
+    ("best + activation-bias", ["--recovery", "activation-bias"]),
+    ("best + rounding, bias", ["--recovery", "rounding,bias"]),
+    ("**default**: best + equalize, rounding, bias", []),
+    ("best + all passes", ["--recovery", "all"]),
     ("`--weights asymm`, no pass", ["--weights", "asymm", "--recovery", "none"]),
     ("`--weights asymm`, default passes", ["--weights", "asymm"]),
 ]

@@ -30,7 +30,7 @@ const OVERHEAD: f64 = 0.005;
 
 /// The part of the disagreement allowed that may be expected: classes beyond the second change places
 /// too, and the margins of other samples differ.
-const SAFETY: f64 = 0.8;
+const SAFETY: f64 = 0.9;
 
 /// What is to be reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -448,8 +448,8 @@ mod tests {
                 samples: 33,
             })
         };
-        assert!(of(1.0, 0.985) && of(32.0 / 33.0, 0.984));
-        assert!(!of(31.0 / 33.0, 0.99) && !of(1.0, 0.983));
+        assert!(of(1.0, 0.985) && of(32.0 / 33.0, 0.983));
+        assert!(!of(31.0 / 33.0, 0.99) && !of(1.0, 0.981));
     }
 
     #[test]
