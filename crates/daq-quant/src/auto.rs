@@ -4,20 +4,22 @@
 //! model is quantized with the range of every other method and run on some of the samples; a range stays
 //! where the outputs come closer to the float model's.
 
+use std::sync::Mutex;
+
 use daq::Graph;
 
-use crate::calibrate::{Calibration, Samples};
+use crate::calibrate::{Calibration, Samples, parallel};
 use crate::observe::CalibrationMethod;
 use crate::pipeline::{Loaded, PipelineError, Progress, Recipe};
-use crate::quantize::{Ranges, quantize};
+use crate::quantize::{Quantized, Ranges, quantize};
 use crate::saved::Part;
 use crate::target::Reference;
 
 /// Samples that the error is measured on.
 const SAMPLES: usize = 12;
 
-/// Of two choices of ranges the one whose model, made by `quantized`, has the least error: `--calibration
-/// best`.
+/// Of two choices of ranges the one whose model, made by `quantized`, has the least error, and that
+/// model: `--calibration best`. With several `workers` both are made at once.
 ///
 /// # Errors
 /// A model that does not run.
@@ -25,19 +27,29 @@ pub fn better(
     float: &Graph,
     candidates: [Ranges; 2],
     samples: &dyn Samples,
-    quantized: &dyn Fn(&Ranges) -> Result<Graph, PipelineError>,
+    quantized: &(dyn Fn(&Ranges) -> Result<Quantized, PipelineError> + Sync),
     workers: usize,
-) -> Result<Ranges, PipelineError> {
+) -> Result<(Ranges, Quantized), PipelineError> {
     let few = Part { samples, first: 0, count: samples.len().div_ceil(SAMPLES).max(1) };
     let few = Loaded::all(&few);
     let reference = Reference::of(float, &few, None, workers)?;
-    let measure = |ranges: &Ranges| -> Result<f64, PipelineError> {
-        Ok(reference.measure(&quantized(ranges)?, workers)?.sqnr_db)
+    let made = Mutex::new([None, None]);
+    let make = |_: &mut (), i: usize| {
+        let model = quantized(&candidates[i])?;
+        made.lock().unwrap_or_else(|e| e.into_inner())[i] = Some(model);
+        Ok::<_, PipelineError>(())
     };
-    let [first, second] = candidates;
-    let (a, b) = (measure(&first)?, measure(&second)?);
+    parallel(2, workers, 1, || (), make)?;
+    let [Some(first), Some(second)] = made.into_inner().unwrap_or_else(|e| e.into_inner()) else {
+        unreachable!("both were made, or there was an error");
+    };
+    let (a, b) = (
+        reference.measure(&first.graph, workers)?.sqnr_db,
+        reference.measure(&second.graph, workers)?.sqnr_db,
+    );
     log::info!("ranges of least squared error: {a:.2} dB; of the average: {b:.2} dB");
-    Ok(if a >= b { first } else { second })
+    let [ranges, average] = candidates;
+    Ok(if a >= b { (ranges, first) } else { (average, second) })
 }
 
 /// Methods beside the first, which is that of least squared error.

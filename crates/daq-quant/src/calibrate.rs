@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use daq::ops::Quantization;
 use daq::{DType, Graph, Model, Session, Tensor, TensorView, ValueId};
+use daq_kernels::{Isa, RangeF32, range_f32};
 
 use crate::observe::{CalibrationMethod, Histogram, Observer};
 use crate::quantize::Ranges;
+use crate::range::Range;
 
 /// Where samples come from: tensors by input name, loaded from several threads.
 pub trait Samples: Sync {
@@ -230,11 +232,15 @@ pub fn calibrate(
                 return Ok(());
             }
             let data = view.data::<f32>();
-            if !all_finite(data) {
+            let RangeF32 { min, max, finite } = range_f32(data, Isa::best());
+            if !finite {
                 let (value, sample) = (graph.values[id].name.clone(), samples.name(index));
                 return Err(CalibrateError::NotFinite { value, sample });
             }
-            seen[id].get_or_insert_with(|| options.method.observer()).observe(data);
+            if !data.is_empty() {
+                let observer = seen[id].get_or_insert_with(|| options.method.observer());
+                observer.observe(data, Range { min, max });
+            }
             Ok(())
         };
     let threads = (options.workers, options.batch_size);
@@ -275,15 +281,7 @@ pub(crate) fn numbers(sample: Vec<(String, Tensor)>) -> Result<Vec<(String, Tens
     }
 }
 
-/// Whether no element is NaN or infinite: their sum times 0 stays 0.
+/// Whether no element is NaN or infinite.
 pub(crate) fn all_finite(data: &[f32]) -> bool {
-    let mut lanes = [0f32; 8];
-    let chunks = data.chunks_exact(8);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += x * 0.0;
-        }
-    }
-    lanes.iter().sum::<f32>() == 0.0 && rest.iter().all(|x| x.is_finite())
+    range_f32(data, Isa::best()).finite
 }

@@ -5,8 +5,8 @@ use crate::range::Range;
 /// Collects statistics of one tensor over many runs. Observers of parts of the data merge into
 /// exactly what one observer would have seen, in any order.
 pub trait Observer: Send {
-    /// Takes the elements of one run. They are finite.
-    fn observe(&mut self, data: &[f32]);
+    /// Takes the elements of one run, which are finite, and their range.
+    fn observe(&mut self, data: &[f32], range: Range);
 
     /// Takes over what another observer of the same kind saw.
     fn merge(&mut self, other: &dyn Observer);
@@ -100,10 +100,8 @@ impl std::str::FromStr for CalibrationMethod {
 pub struct MinMax(Option<Range>);
 
 impl Observer for MinMax {
-    fn observe(&mut self, data: &[f32]) {
-        if let Some(range) = min_max(data) {
-            self.0 = Some(self.0.map_or(range, |r| r.union(range)));
-        }
+    fn observe(&mut self, _: &[f32], range: Range) {
+        self.0 = Some(self.0.map_or(range, |r| r.union(range)));
     }
 
     fn merge(&mut self, other: &dyn Observer) {
@@ -162,8 +160,8 @@ impl Average {
 }
 
 impl Observer for Average {
-    fn observe(&mut self, data: &[f32]) {
-        min_max(data).into_iter().for_each(|range| self.add(range));
+    fn observe(&mut self, _: &[f32], range: Range) {
+        self.add(range);
     }
 
     fn merge(&mut self, other: &dyn Observer) {
@@ -183,22 +181,6 @@ impl Observer for Average {
     fn as_any(&self) -> &dyn std::any::Any {
         self
     }
-}
-
-/// The range of the elements; sixteen lanes, so that the loop vectorises.
-fn min_max(data: &[f32]) -> Option<Range> {
-    let first = *data.first()?;
-    let (mut low, mut high) = ([first; 16], [first; 16]);
-    let (chunks, rest) = data.as_chunks::<16>();
-    for chunk in chunks {
-        for i in 0..16 {
-            low[i] = if chunk[i] < low[i] { chunk[i] } else { low[i] };
-            high[i] = if chunk[i] > high[i] { chunk[i] } else { high[i] };
-        }
-    }
-    let min = low.iter().chain(rest).copied().fold(first, f32::min);
-    let max = high.iter().chain(rest).copied().fold(first, f32::max);
-    Some(Range { min, max })
 }
 
 /// Bins on each side of 0.
@@ -359,8 +341,7 @@ impl Histogram {
 }
 
 impl Observer for Histogram {
-    fn observe(&mut self, data: &[f32]) {
-        let Some(range) = min_max(data) else { return };
+    fn observe(&mut self, data: &[f32], range: Range) {
         self.seen = Some(self.seen.map_or(range, |r| r.union(range)));
         self.average.add(range);
         self.cover(range.max.abs().max(range.min.abs()));
@@ -378,11 +359,13 @@ impl Observer for Histogram {
         for block in data.chunks(BLOCK) {
             let bins = &mut bins[..block.len()];
             bins.iter_mut().zip(block).for_each(|(b, &x)| *b = bin(x));
-            for group in bins.chunks(LANES) {
+            let (groups, rest) = bins.as_chunks::<LANES>();
+            for group in groups {
                 for (lane, &bin) in group.iter().enumerate() {
                     counts[(bin as usize).min(2 * SIDE - 1)][lane] += 1;
                 }
             }
+            rest.iter().for_each(|&bin| counts[(bin as usize).min(2 * SIDE - 1)][0] += 1);
         }
         for (bin, counts) in self.bins.iter_mut().zip(&counts) {
             *bin += counts.iter().map(|&c| u64::from(c)).sum::<u64>();
@@ -483,15 +466,17 @@ mod tests {
 
     fn seen(method: CalibrationMethod, parts: &[&[f32]]) -> Box<dyn Observer> {
         let mut observer = method.observer();
-        parts.iter().for_each(|p| observer.observe(p));
+        for part in parts {
+            let daq_kernels::RangeF32 { min, max, .. } =
+                daq_kernels::range_f32(part, daq_kernels::Isa::best());
+            observer.observe(part, Range { min, max });
+        }
         observer
     }
 
     #[test]
-    fn min_max_sees_every_element() {
-        let mut data: Vec<f32> = (0..37).map(|i| i as f32).collect();
-        data[36] = -5.0;
-        let range = seen(CalibrationMethod::MinMax, &[&data]).range();
+    fn min_max_is_the_union() {
+        let range = seen(CalibrationMethod::MinMax, &[&[-5.0, 3.0], &[35.0], &[1.0]]).range();
         assert_eq!(range, Some(Range { min: -5.0, max: 35.0 }));
         assert_eq!(seen(CalibrationMethod::MinMax, &[]).range(), None);
     }

@@ -162,6 +162,8 @@ pub struct Prepared {
     pub ranges: Ranges,
     /// Moments of what the operators read, where a pass asks for them.
     pub moments: AllMoments,
+    /// A model that was made on the way to the ranges, and what it was made with.
+    made: Option<(QuantizeOptions, Quantized)>,
 }
 
 /// Equalizes, calibrates and measures, as `recipe` says.
@@ -203,15 +205,18 @@ pub fn prepare(
         }
         false => AllMoments::new(),
     };
+    let mut made = None;
     if recipe.method == CalibrationMethod::Best {
         let mut average = calibration.ranges_by(CalibrationMethod::Average);
         calibration.widen_outputs(&float, &mut average);
         let options = integer_options(recipe);
-        let quantized =
-            |ranges: &Ranges| Ok(quantize_with(&float, ranges, &options, &moments)?.graph);
-        ranges = auto::better(&float, [ranges, average], samples, &quantized, recipe.workers)?;
+        let quantized = |ranges: &Ranges| Ok(quantize_with(&float, ranges, &options, &moments)?);
+        let candidates = [ranges, average];
+        let (chosen, model) =
+            auto::better(&float, candidates, samples, &quantized, recipe.workers)?;
+        (ranges, made) = (chosen, Some((options, model)));
     }
-    Ok(Prepared { float, equalized, calibration, ranges, moments })
+    Ok(Prepared { float, equalized, calibration, ranges, moments, made })
 }
 
 /// What to quantize, with the passes on integers.
@@ -236,7 +241,10 @@ impl Prepared {
         progress: &dyn Progress,
     ) -> Result<Quantized, PipelineError> {
         let options = integer_options(recipe);
-        let mut quantized = quantize_with(&self.float, &self.ranges, &options, &self.moments)?;
+        let mut quantized = match &self.made {
+            Some((with, model)) if *with == options => model.clone(),
+            _ => quantize_with(&self.float, &self.ranges, &options, &self.moments)?,
+        };
         if recipe.recovery.activation_bias {
             let few = Part { samples, first: 0, count: samples.len().div_ceil(FEW).max(1) };
             let few = Loaded::all(&few);

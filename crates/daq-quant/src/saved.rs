@@ -133,7 +133,9 @@ mod tests {
                 let data: Vec<f32> = (0..200)
                     .map(|i| ((i * 31 + part * 17) % 97) as f32 * 0.37f32.powi(part as i32) - 3.0)
                     .collect();
-                histogram.observe(&data);
+                let (min, max) =
+                    data.iter().fold((f32::MAX, f32::MIN), |(a, b), &x| (a.min(x), b.max(x)));
+                histogram.observe(&data, crate::range::Range { min, max });
             }
             (name.to_string(), Box::new(histogram) as Box<dyn Observer>)
         });
