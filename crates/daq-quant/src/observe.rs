@@ -345,13 +345,15 @@ impl Observer for Histogram {
         self.seen = Some(self.seen.map_or(range, |r| r.union(range)));
         self.average.add(range);
         self.cover(range.max.abs().max(range.min.abs()));
-        // Exact: a power of two, and all within the bins. Truncated towards 0, and one less below 0
-        // where something was cut off, is the floor.
+        // Exact: a power of two, and all within the bins. Adding 1.5 * 2^23 leaves the nearest whole
+        // number in the last bits; that, or one less where it is above, is the floor.
         let inverse = 2f32.powi(-self.exponent);
         let bin = |x: f32| {
+            const WHOLE: f32 = 12_582_912.0;
             let x = x * inverse;
-            let whole = x as i32;
-            whole - i32::from(whole as f32 > x) + SIDE as i32
+            let nearest = x + WHOLE;
+            let whole = nearest.to_bits() as i32 - WHOLE.to_bits() as i32;
+            whole - i32::from(nearest - WHOLE > x) + SIDE as i32
         };
         // Equal neighbours (zeros, mostly) would wait for one another on a single count.
         let mut counts = vec![[0u32; LANES]; 2 * SIDE];
@@ -359,6 +361,7 @@ impl Observer for Histogram {
         for block in data.chunks(BLOCK) {
             let bins = &mut bins[..block.len()];
             bins.iter_mut().zip(block).for_each(|(b, &x)| *b = bin(x));
+            self.zeros += block.iter().map(|&x| u32::from(x == 0.0)).sum::<u32>() as u64;
             let (groups, rest) = bins.as_chunks::<LANES>();
             for group in groups {
                 for (lane, &bin) in group.iter().enumerate() {
@@ -370,7 +373,6 @@ impl Observer for Histogram {
         for (bin, counts) in self.bins.iter_mut().zip(&counts) {
             *bin += counts.iter().map(|&c| u64::from(c)).sum::<u64>();
         }
-        self.zeros += data.iter().filter(|&&x| x == 0.0).count() as u64;
     }
 
     fn merge(&mut self, other: &dyn Observer) {
