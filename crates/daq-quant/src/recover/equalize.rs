@@ -31,7 +31,11 @@ pub const EQUALIZED: &str = "daq.equalized";
 
 /// How far above the largest value seen in calibration a Clip bounds a channel, at least: other samples
 /// go further.
-const HEADROOM: f64 = 3.0;
+const HEADROOM: f64 = 2.0;
+
+/// Scales of a Clip's channels are kept at this at least: a channel that hardly any sample wakes tells
+/// a lot about those that do, and by how much it exceeds what was seen is not known.
+const LEAST_OF_CLIP: f64 = 0.77;
 
 /// A channel of a value.
 type Element = usize;
@@ -218,12 +222,13 @@ fn choose(graph: &Graph, statistics: &Statistics, classes: &Classes) -> HashMap<
         let low = seen.min.iter().fold(0.0, |a, &b| zero(a as f32, b, f32::min));
         let high = seen.max.iter().fold(0.0, |a, &b| zero(a as f32, b, f32::max));
         let high = bounds.get(&id).copied().unwrap_or(high);
-        let headroom = if bounds.contains_key(&id) { HEADROOM } else { 1.0 };
+        let (headroom, least) =
+            if bounds.contains_key(&id) { (HEADROOM, LEAST_OF_CLIP) } else { (1.0, LEAST) };
         let step = (high - low) / 255.0;
         for c in 0..seen.min.len() {
             let part = |x: f32, end: f64| if end == 0.0 { 0.0 } else { f64::from(x) / end };
             let used = headroom * part(seen.min[c], low).max(part(seen.max[c], high));
-            let used = used.clamp(LEAST, 1.0);
+            let used = used.clamp(least, 1.0);
             let new = Class { least: 0.0, activation_noise: 0.0 };
             let class = found.entry(classes.find(classes.base[id] + c)).or_insert(new);
             class.least = class.least.max(used);

@@ -72,13 +72,11 @@ fn weak_channels_grow_through_relu6_and_depthwise_convolutions() {
     let text = equalize(&mut after, &seen).unwrap();
     after.validate().unwrap();
     same_outputs(&before, &after, &samples);
-    // Channel 1 uses 0.04 of 6, 3 times that with headroom: the most that is allowed, 8 times, and its
-    // bias with it. Channel 0 uses 4 of 6 and needs its headroom: it stays.
-    assert_eq!(weights(&after, 0), [1.0, 0.0, 0.0, f64::from(0.01f32 * 8.0)]);
-    assert_eq!(
-        Weighted::of(&after, &after.nodes[0]).unwrap().bias(&after).unwrap()[1],
-        f64::from(0.01f32 * 8.0)
-    );
+    // Channel 1 uses 0.04 of 6, twice that with headroom: the most that is allowed, three steps of the
+    // eighth root of 2, and its bias with it. Channel 0 uses 4 of 6 and needs its headroom: it stays.
+    let grown = f64::from((f64::from(0.01f32) * 2f64.powf(3.0 / 8.0)) as f32);
+    assert_eq!(weights(&after, 0), [1.0, 0.0, 0.0, grown]);
+    assert_eq!(Weighted::of(&after, &after.nodes[0]).unwrap().bias(&after).unwrap()[1], grown);
     assert_eq!(weights(&after, 2)[0], 1.0);
     // e, then r: both channels reach 4 and use all; nothing to gain.
     assert_eq!(weights(&after, 4), [1.0, 1.0]);
