@@ -42,3 +42,12 @@ if have pkg-config && have cc; then
 else
     echo "SKIPPED: pkg-config, it or the C compiler is missing"
 fi
+
+echo "== Python"
+python=$work/venv/bin/python
+if have python3 && python3 -m venv "$work/venv" &&
+    "$python" -m pip install --quiet --disable-pip-version-check "./bindings/python[test]"; then
+    DAQ=$daq MODEL=$work/textlines.daq "$python" -m pytest -q bindings/python
+else
+    echo "SKIPPED: Python, it or a package that building it needs is missing"
+fi

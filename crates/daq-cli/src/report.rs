@@ -115,7 +115,7 @@ fn used(command: &'static str, quantized: &Graph) -> Vec<UsedOption> {
 fn arguments<T>(command: &str, f: impl Fn(&Arg, &ArgMatches) -> Option<T>) -> Vec<T> {
     let mut cli = Cli::command();
     cli.build();
-    let matches = Cli::command().try_get_matches_from(std::env::args_os());
+    let matches = Cli::command().try_get_matches_from(crate::arguments());
     let matches = matches.as_ref().ok().and_then(ArgMatches::subcommand);
     match (cli.find_subcommand(command), matches) {
         (Some(known), Some((name, matches))) if name == command => known

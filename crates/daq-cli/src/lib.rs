@@ -1,7 +1,8 @@
 //! The `daq` command: quantize, convert, inspect, run, evaluate and time models.
 //!
 //! One file per command; each has its arguments and a `run` that writes what the user asked for to
-//! `out`. Everything else (progress, warnings, errors) goes to stderr.
+//! `out`. Everything else (progress, warnings, errors) goes to stderr. A library, so that Python's
+//! package has the command too.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -21,8 +22,9 @@ mod run;
 mod suggest;
 mod target;
 
+use std::ffi::OsString;
 use std::io::Write;
-use std::process::ExitCode;
+use std::sync::Mutex;
 
 use clap::{Parser, Subcommand};
 
@@ -65,8 +67,26 @@ enum Command {
     Compare(compare::Args),
 }
 
-fn main() -> ExitCode {
-    let cli = Cli::parse();
+/// The arguments of the command that runs, its name first.
+static ARGUMENTS: Mutex<Vec<OsString>> = Mutex::new(Vec::new());
+
+fn arguments() -> Vec<OsString> {
+    ARGUMENTS.lock().unwrap_or_else(|e| e.into_inner()).clone()
+}
+
+/// Runs the command with these arguments, its name first; gives its exit code: 0 done, 1 failed, 2
+/// wrong usage. A process runs one at a time.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    *ARGUMENTS.lock().unwrap_or_else(|e| e.into_inner()) = arguments.clone();
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // A closed terminal is no reason to fail otherwise.
+            let _ = e.print();
+            return e.exit_code() as u8;
+        }
+    };
     messages::start(cli.verbose, cli.quiet);
     let mut out = std::io::stdout().lock();
     let result = match cli.command {
@@ -81,12 +101,12 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args, &mut out),
     };
     match result.and_then(|()| Ok(out.flush()?)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         // `daq inspect model.daq | head` has seen enough.
-        Err(e) if output::is_broken_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) if output::is_broken_pipe(&e) => 0,
         Err(e) => {
             messages::line(&format!("error: {e}"));
-            ExitCode::from(if e.is::<options::Usage>() { 2 } else { 1 })
+            if e.is::<options::Usage>() { 2 } else { 1 }
         }
     }
 }

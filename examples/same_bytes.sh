@@ -1,0 +1,112 @@
+#!/bin/sh
+# Runs a model in each language, in each of the four ways to predict, and prints one line
+# `LANGUAGE PREDICT SHA256` of the output's bytes for each. Fails where they do not agree.
+#
+# Usage: examples/same_bytes.sh MODEL.daq INPUT.npy
+#   INPUT.npy holds float32 or uint8 for the model's one input, in the model's shape.
+# C and C++ take part where DAQ_PREFIX (default target/bindings/prefix) has the installed library,
+# Python where DAQ_PYTHON (default target/bindings/venv/bin/python) has the package.
+set -eu
+if [ $# -ne 2 ]; then
+    echo "usage: examples/same_bytes.sh MODEL.daq INPUT.npy" >&2
+    exit 2
+fi
+here=$(cd "$(dirname "$0")/.." && pwd)
+target=${CARGO_TARGET_DIR:-$here/target}
+prefix=${DAQ_PREFIX:-$target/bindings/prefix}
+python=${DAQ_PYTHON:-$target/bindings/venv/bin/python}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+model=$1
+export LC_ALL=C
+
+(cd "$here" && cargo build --quiet --release --package daq-cli --bin daq &&
+    cargo build --quiet --release --package daq --example raw)
+rust=$target/release/examples/raw
+
+# An .npy file is a header, whose length is at byte 8, and the elements.
+header_length() {
+    echo $(($(od -An -tu2 -j8 -N2 "$1") + 10))
+}
+elements() {
+    tail -c "+$(($(header_length "$1") + 1))" "$1"
+}
+
+# The input as real numbers and as codes, raw and as .npy.
+elements "$2" > "$work/given"
+head -c "$(header_length "$2")" "$2" > "$work/header"
+case $(cat "$work/header") in
+*"'<f4'"*)
+    cp "$work/given" "$work/in.f32"
+    "$rust" "$model" code "$work/given" "$work/in.u8"
+    ;;
+*"'|u1'"*)
+    cp "$work/given" "$work/in.u8"
+    "$rust" "$model" real "$work/given" "$work/in.f32"
+    ;;
+*)
+    echo "error: $2 holds neither float32 nor uint8" >&2
+    exit 1
+    ;;
+esac
+sed "s/'|u1'/'<f4'/" "$work/header" | cat - "$work/in.f32" > "$work/in.f32.npy"
+sed "s/'<f4'/'|u1'/" "$work/header" | cat - "$work/in.u8" > "$work/in.u8.npy"
+
+# The daq command writes an .npz file, which is a zip of .npy files in the order of the outputs.
+command_line() {
+    flags=
+    [ "$2" = f32 ] || flags="--quant-input"
+    [ "$3" = f32 ] || flags="$flags --quant-output"
+    # shellcheck disable=SC2086
+    "$target/release/daq" run -q "$1" "$4.npy" $flags -o "$work/out.npz" > "$work/said"
+    : > "$5"
+    unzip -Z1 "$work/out.npz" | while read -r name; do
+        unzip -p "$work/out.npz" "$name" > "$work/array"
+        elements "$work/array" >> "$5"
+    done
+    rm "$work/out.npz"
+}
+
+languages=rust
+if command -v unzip > "$work/said"; then
+    languages="cli rust"
+else
+    echo "SKIPPED: cli, unzip is missing" >&2
+fi
+if [ -e "$prefix/include/daq.h" ]; then
+    cc -std=c99 -O2 "$here/examples/same_bytes/raw.c" -o "$work/c" \
+        -I"$prefix/include" -L"$prefix/lib" -ldaq -Wl,-rpath,"$prefix/lib"
+    c++ -std=c++17 -O2 "$here/examples/same_bytes/raw.cpp" -o "$work/cpp" \
+        -I"$prefix/include" -L"$prefix/lib" -ldaq -Wl,-rpath,"$prefix/lib"
+    languages="$languages c c++"
+else
+    echo "SKIPPED: c and c++, $prefix has no daq; run bindings/c/install.sh $prefix" >&2
+fi
+if "$python" -c 'import daq' 2> "$work/said"; then
+    languages="$languages python"
+else
+    echo "SKIPPED: python, $python cannot import daq; run pip install bindings/python" >&2
+fi
+
+for types in "f32 f32" "f32 u8" "u8 f32" "u8 u8"; do
+    in=${types% *} out=${types#* }
+    first=
+    for language in $languages; do
+        rm -f "$work/out"
+        set -- "$model" "$in" "$out" "$work/in.$in" "$work/out"
+        case $language in
+        cli) command_line "$@" ;;
+        rust) "$rust" "$@" ;;
+        c) "$work/c" "$@" ;;
+        c++) "$work/cpp" "$@" ;;
+        python) "$python" "$here/examples/same_bytes/raw.py" "$@" ;;
+        esac
+        sum=$(sha256sum < "$work/out")
+        sum=${sum%% *}
+        echo "$language ${in}_$out $sum"
+        if [ "${first:=$sum}" != "$sum" ]; then
+            echo "error: $language gives other bytes" >&2
+            exit 1
+        fi
+    done
+done
