@@ -43,6 +43,23 @@ else
     echo "SKIPPED: pkg-config, it or the C compiler is missing"
 fi
 
+echo "== Java"
+if have javac && have mvn; then
+    if MODEL=$work/textlines.daq bindings/java/build.sh > "$work/said" 2>&1; then
+        # What -Xcheck:jni finds does not fail a test by itself.
+        if grep -rE "(WARNING|FATAL ERROR) in native method" "$target/java/surefire-reports"; then exit 1; fi
+        cat "$target"/java/surefire-reports/*.txt
+    elif grep -qE "could not be resolved|Could not transfer" "$work/said"; then
+        grep "ERROR" "$work/said" | head -n 1
+        echo "SKIPPED: Java, Maven cannot get what it needs"
+    else
+        cat "$work/said"
+        exit 1
+    fi
+else
+    echo "SKIPPED: Java, javac or mvn is missing"
+fi
+
 echo "== Python"
 python=$work/venv/bin/python
 if have python3 && python3 -m venv "$work/venv" &&
@@ -51,3 +68,15 @@ if have python3 && python3 -m venv "$work/venv" &&
 else
     echo "SKIPPED: Python, it or a package that building it needs is missing"
 fi
+
+echo "== every language gives the same bytes"
+# Any bytes will do as codes; those of the pictures are everywhere the same.
+{
+    printf '\223NUMPY\001\000\166\000'
+    printf "%-117s\n" "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 3, 48, 192), }"
+    cat $example/pictures/*.jpg | head -c 27648
+} > "$work/input.npy" || [ $? -eq 141 ]
+examples/same_bytes.sh "$work/textlines.daq" "$work/input.npy"
+
+echo "== the example in every language"
+examples/orientation.sh "$work/textlines.daq"

@@ -2,18 +2,27 @@
 # Runs a model in each language, in each of the four ways to predict, and prints one line
 # `LANGUAGE PREDICT SHA256` of the output's bytes for each. Fails where they do not agree.
 #
-# Usage: examples/same_bytes.sh MODEL.daq INPUT.npy
+# Usage: examples/same_bytes.sh [--time RUNS] MODEL.daq INPUT.npy
+#   --time: print instead `LANGUAGE PREDICT MICROSECONDS OVER_RUST`, the least of 5 times RUNS runs on one
+#   thread, the languages taking turns.
 #   INPUT.npy holds float32 or uint8 for the model's one input, in the model's shape.
 # C and C++ take part where DAQ_PREFIX (default target/bindings/prefix) has the installed library,
-# Python where DAQ_PYTHON (default target/bindings/venv/bin/python) has the package.
+# Java where DAQ_JAR (default target/java/daq-VERSION.jar) is the jar, Python where DAQ_PYTHON (default
+# target/bindings/venv/bin/python) has the package.
 set -eu
+runs=
+if [ "${1:-}" = --time ] && [ $# -eq 4 ]; then
+    runs=$2
+    shift 2
+fi
 if [ $# -ne 2 ]; then
-    echo "usage: examples/same_bytes.sh MODEL.daq INPUT.npy" >&2
+    echo "usage: examples/same_bytes.sh [--time RUNS] MODEL.daq INPUT.npy" >&2
     exit 2
 fi
 here=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$here/target}
 prefix=${DAQ_PREFIX:-$target/bindings/prefix}
+jar=${DAQ_JAR:-$(ls "$target"/java/daq-*.jar 2> /dev/null | tail -n 1)}
 python=${DAQ_PYTHON:-$target/bindings/venv/bin/python}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -21,8 +30,8 @@ model=$1
 export LC_ALL=C
 
 (cd "$here" && cargo build --quiet --release --package daq-cli --bin daq &&
-    cargo build --quiet --release --package daq --example raw)
-rust=$target/release/examples/raw
+    cargo build --quiet --release --package daq-examples --bin raw)
+rust=$target/release/raw
 
 # An .npy file is a header, whose length is at byte 8, and the elements.
 header_length() {
@@ -74,7 +83,7 @@ else
     echo "SKIPPED: cli, unzip is missing" >&2
 fi
 if [ -e "$prefix/include/daq.h" ]; then
-    cc -std=c99 -O2 "$here/examples/same_bytes/raw.c" -o "$work/c" \
+    cc -std=c99 -O2 -D_POSIX_C_SOURCE=200809L "$here/examples/same_bytes/raw.c" -o "$work/c" \
         -I"$prefix/include" -L"$prefix/lib" -ldaq -Wl,-rpath,"$prefix/lib"
     c++ -std=c++17 -O2 "$here/examples/same_bytes/raw.cpp" -o "$work/cpp" \
         -I"$prefix/include" -L"$prefix/lib" -ldaq -Wl,-rpath,"$prefix/lib"
@@ -82,10 +91,53 @@ if [ -e "$prefix/include/daq.h" ]; then
 else
     echo "SKIPPED: c and c++, $prefix has no daq; run bindings/c/install.sh $prefix" >&2
 fi
+if [ -e "$jar" ] && command -v javac > "$work/said"; then
+    javac -cp "$jar" -d "$work" "$here/examples/same_bytes/Raw.java"
+    languages="$languages java"
+else
+    echo "SKIPPED: java, there is no jar or no JDK; run bindings/java/build.sh" >&2
+fi
 if "$python" -c 'import daq' 2> "$work/said"; then
     languages="$languages python"
 else
     echo "SKIPPED: python, $python cannot import daq; run pip install bindings/python" >&2
+fi
+
+one() {
+    language=$1
+    shift
+    case $language in
+    cli) command_line "$@" ;;
+    rust) "$rust" "$@" ;;
+    c) "$work/c" "$@" ;;
+    c++) "$work/cpp" "$@" ;;
+    java) java -cp "$jar:$work" Raw "$@" ;;
+    java-direct) java -cp "$jar:$work" Raw "$@" direct ;;
+    python) "$python" "$here/examples/same_bytes/raw.py" "$@" ;;
+    esac
+}
+
+if [ -n "$runs" ]; then
+    case $languages in *java*) languages="$languages java-direct" ;; esac
+    for types in "f32 f32" "f32 u8" "u8 f32" "u8 u8"; do
+        in=${types% *} out=${types#* }
+        for round in 1 2 3 4 5; do
+            for language in ${languages#cli }; do
+                time=$(one "$language" "$model" "$in" "$out" "$work/in.$in" "$work/out" "$runs")
+                echo "$round $language ${in}_$out $time"
+            done
+        done
+    done | awk '
+        !($2 " " $3 in least) { order[++n] = $2 " " $3; least[$2 " " $3] = $4 }
+        $4 < least[$2 " " $3] { least[$2 " " $3] = $4 }
+        END {
+            for (i = 1; i <= n; i++) {
+                split(order[i], of, " ")
+                rust = least["rust " of[2]]
+                printf "%s %.1f %+.1f%%\n", order[i], least[order[i]], 100 * (least[order[i]] / rust - 1)
+            }
+        }'
+    exit
 fi
 
 for types in "f32 f32" "f32 u8" "u8 f32" "u8 u8"; do
@@ -93,14 +145,7 @@ for types in "f32 f32" "f32 u8" "u8 f32" "u8 u8"; do
     first=
     for language in $languages; do
         rm -f "$work/out"
-        set -- "$model" "$in" "$out" "$work/in.$in" "$work/out"
-        case $language in
-        cli) command_line "$@" ;;
-        rust) "$rust" "$@" ;;
-        c) "$work/c" "$@" ;;
-        c++) "$work/cpp" "$@" ;;
-        python) "$python" "$here/examples/same_bytes/raw.py" "$@" ;;
-        esac
+        one "$language" "$model" "$in" "$out" "$work/in.$in" "$work/out"
         sum=$(sha256sum < "$work/out")
         sum=${sum%% *}
         echo "$language ${in}_$out $sum"

@@ -1,17 +1,23 @@
 #!/bin/sh
 # Builds the C library and installs it with its headers, pkg-config file and CMake package.
-# Usage: bindings/c/install.sh PREFIX     (DESTDIR is put before the prefix, for packagers)
+# Usage: bindings/c/install.sh [--minimal] PREFIX     (DESTDIR is put before the prefix, for packagers)
+#   --minimal: optimised for size but for the kernels; takes longer to build
 set -eu
+profile=release
+if [ "${1:-}" = --minimal ]; then
+    profile=minimal
+    shift
+fi
 if [ $# -ne 1 ]; then
-    echo "usage: bindings/c/install.sh PREFIX" >&2
+    echo "usage: bindings/c/install.sh [--minimal] PREFIX" >&2
     exit 2
 fi
 mkdir -p "${DESTDIR:-}$1"
 to=$(cd "${DESTDIR:-}$1" && pwd)
 cd "$(dirname "$0")/../.."
-cargo build --release --package daq-c
+cargo build --profile $profile --package daq-c
 
-built=${CARGO_TARGET_DIR:-target}/release
+built=${CARGO_TARGET_DIR:-target}/$profile
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 mkdir -p "$to/include" "$to/lib/pkgconfig" "$to/lib/cmake/daq"
 install -m 644 bindings/c/include/daq.h bindings/c/include/daq.hpp "$to/include/"
@@ -21,7 +27,11 @@ if [ "$(uname)" = Darwin ]; then
     system="-lSystem -lc -lm"
     install -m 755 "$built/libdaq_c.dylib" "$to/lib/libdaq.dylib"
 else
-    install -m 755 "$built/libdaq_c.so" "$to/lib/libdaq.so.$version"
+    # Linked anew, since rustc leaves no room for versions of symbols; without debug information.
+    # shellcheck disable=SC2086
+    "${CC:-cc}" -shared -o "$to/lib/libdaq.so.$version" \
+        -Wl,--whole-archive "$built/libdaq_c.a" -Wl,--no-whole-archive $system \
+        -Wl,--gc-sections,-s,-z,relro,-z,now -Wl,-soname,libdaq.so.0 -Wl,--version-script=bindings/c/daq.map
     ln -sf "libdaq.so.$version" "$to/lib/libdaq.so.0"
     ln -sf libdaq.so.0 "$to/lib/libdaq.so"
 fi
@@ -30,4 +40,5 @@ for file in daqConfig.cmake daqConfigVersion.cmake; do
     sed "s/@VERSION@/$version/" "bindings/c/cmake/$file" > "$to/lib/cmake/daq/$file"
 done
 sed -e "s/@VERSION@/$version/" -e "s/@SYSTEM@/$system/" bindings/c/daq.pc > "$to/lib/pkgconfig/daq.pc"
-echo "installed daq $version in $to"
+size=$(wc -c < "$(readlink -f "$to/lib/libdaq.so" || echo "$to/lib/libdaq.dylib")")
+echo "installed daq $version in $to; the shared library has $size bytes"

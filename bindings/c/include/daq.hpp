@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -99,12 +100,32 @@ class model {
   const std::vector<tensor>& inputs() const noexcept { return inputs_; }
   const std::vector<tensor>& outputs() const noexcept { return outputs_; }
 
-  // One input, the first output's elements: the model must have one of each.
+  // The elements of one output, of a model with one input: the first output, or the one chosen.
   template <class I = float, class O = float>
   std::vector<O> predict(view<const I> input) const {
-    std::vector<O> output(outputs_.empty() ? 0 : outputs_.front().elements);
-    predict_into<I, O>(input, output);
-    return output;
+    if (outputs_.size() <= 1) {
+      std::vector<O> output(outputs_.empty() ? 0 : outputs_.front().elements);
+      predict_into<I, O>(input, output);
+      return output;
+    }
+    std::vector<std::vector<O>> all;
+    for (const tensor& t : outputs_) all.emplace_back(t.elements);
+    run<I, O>({input}, {all.begin(), all.end()});
+    return std::move(all[output_]);
+  }
+
+  // Chooses the output that predict gives, by name.
+  void choose_output(const std::string& name) {
+    std::string names;
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      if (outputs_[i].name == name) {
+        output_ = i;
+        return;
+      }
+      names += (i ? ", " : "") + outputs_[i].name;
+    }
+    const std::string why = "the model has no output `" + name + "`; it has " + names;
+    throw error(DAQ_STATUS_ARGUMENT, why.c_str());
   }
 
   // As predict, into the caller's buffer.
@@ -138,6 +159,7 @@ class model {
   };
   std::unique_ptr<daq_model, closer> handle_;
   std::vector<tensor> inputs_, outputs_;
+  std::size_t output_ = 0;
 
   model() = default;
 
@@ -190,6 +212,57 @@ class model {
       return daq_predict_f32_f32(m, in, in_sizes, in_count, out, out_sizes, out_count);
     }
   }
+};
+
+// Opens a model as DNNLibrary did:
+//
+//   daq::model model = daq::ModelBuilder().readFile("m.daq").setOutput("prob").allowFp16(true).compile(
+//       daq::ModelBuilder::PREFERENCE_FAST_SINGLE_ANSWER);
+class ModelBuilder {
+ public:
+  enum Preference {
+    PREFERENCE_LOW_POWER = 0,  // one thread
+    PREFERENCE_FAST_SINGLE_ANSWER = 1,
+    PREFERENCE_SUSTAINED_SPEED = 2,
+  };
+
+  ModelBuilder& readFile(std::string path) {
+    open_ = [path = std::move(path)](options o) { return model(path, o); };
+    return *this;
+  }
+  // The bytes must live until compile.
+  ModelBuilder& readBuffer(view<const std::uint8_t> bytes) {
+    open_ = [bytes](options o) { return model::from_memory(bytes, o); };
+    return *this;
+  }
+  // The descriptor must be open until compile.
+  ModelBuilder& readFileDescriptor(int fd, std::uint64_t offset, std::uint64_t size) {
+    open_ = [=](options o) { return model::from_fd(fd, offset, size, o); };
+    return *this;
+  }
+  // Which output predict gives.
+  ModelBuilder& setOutput(std::string name) {
+    output_ = std::move(name);
+    return *this;
+  }
+  // A permission that this runtime has no use of: its results never depend on it.
+  ModelBuilder& allowFp16(bool) { return *this; }
+  ModelBuilder& threads(std::uint32_t count) {
+    threads_ = count;
+    return *this;
+  }
+
+  model compile(Preference preference = PREFERENCE_FAST_SINGLE_ANSWER) const {
+    if (!open_) throw error(DAQ_STATUS_ARGUMENT, "no model: call readFile or readBuffer first");
+    model m = open_(options{preference == PREFERENCE_LOW_POWER ? 1 : threads_});
+    if (!output_.empty()) m.choose_output(output_);
+    return m;
+  }
+
+ private:
+  std::function<model(options)> open_;
+  std::string output_;
+  std::uint32_t threads_ = 1;
 };
 
 // The library's version, such as "0.1.0".

@@ -154,4 +154,26 @@ TEST(Model, ServesManyThreads) {
   EXPECT_GE(done, 8);
 }
 
+TEST(ModelBuilder, OpensAsDnnlibraryDid) {
+  const daq::model model(path());
+  const auto codes = some_codes(model.inputs()[0].elements, 5);
+  const auto expected = model.predict<std::uint8_t, float>(codes);
+  const std::string output = model.outputs()[0].name;
+  const auto built = daq::ModelBuilder().readFile(path()).setOutput(output).allowFp16(true).threads(2).compile(
+      daq::ModelBuilder::PREFERENCE_SUSTAINED_SPEED);
+  EXPECT_EQ((built.predict<std::uint8_t, float>(codes)), expected);
+
+  const auto bytes = file();
+  const auto again = daq::ModelBuilder().readBuffer(bytes).compile(daq::ModelBuilder::PREFERENCE_LOW_POWER);
+  EXPECT_EQ((again.predict<std::uint8_t, float>(codes)), expected);
+  const int fd = open(path().c_str(), O_RDONLY);
+  const auto third = daq::ModelBuilder().readFileDescriptor(fd, 0, bytes.size()).compile();
+  close(fd);
+  EXPECT_EQ((third.predict<std::uint8_t, float>(codes)), expected);
+
+  EXPECT_THROWN(daq::ModelBuilder().compile(), DAQ_STATUS_ARGUMENT, "readFile");
+  EXPECT_THROWN(daq::ModelBuilder().readFile(path()).setOutput("none").compile(), DAQ_STATUS_ARGUMENT,
+                "no output `none`; it has " + output);
+}
+
 }  // namespace
