@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use daq::{Graph, Layout};
 use daq_quant::files::write_atomically;
 use daq_quant::labels::ClassNames;
+use daq_quant::lint::{Finding, Target, lint, repair};
 use daq_quant::table::Table;
 
 use crate::model;
@@ -35,6 +36,10 @@ pub struct Args {
     /// The order in which callers give pictures
     #[arg(long = "input-layout", alias = "input_layout", value_name = "ORDER")]
     pub input_layout: Option<InputLayout>,
+    /// Change scales so that they keep the rules of another runtime: nnapi-27, nnapi-28, nnapi-29,
+    /// nnapi-30 (by Android API level), tflite; cpu changes nothing
+    #[arg(long, value_name = "TARGET", default_value = "cpu")]
+    pub target: Target,
     /// A file with the names of the classes, one a line, to keep in the model
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -71,6 +76,19 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
         Some(path) => Some(apply(&mut graph, path, &args.model)?),
         None => None,
     };
+    let repaired = repair(&mut graph, args.target)
+        .map_err(|e| anyhow!("{}: --target {}: {e}", args.model.display(), args.target))?;
+    let left = lint(&graph, args.target);
+    if let Some(broken) = left.iter().find(|f| !f.is_unsupported()) {
+        bail!(
+            "{}: --target {}: node `{}`, tensor `{}`: {}, which cannot be mended here",
+            args.model.display(),
+            args.target,
+            broken.node,
+            broken.tensor,
+            broken.why
+        );
+    }
     if let Some(order) = args.input_layout {
         set_layout(&mut graph, order)?;
     }
@@ -91,6 +109,13 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
             "size_before": sizes[0],
             "size_after": sizes[1],
             "table_changed": changed,
+            "target": args.target.to_string(),
+            "changes": repaired.iter().map(|c| serde_json::json!({
+                "node": c.node, "tensor": c.tensor, "why": c.why, "change": c.change,
+            })).collect::<Vec<_>>(),
+            "on_cpu": left.iter().map(|f| serde_json::json!({
+                "node": f.node, "op": f.op, "why": f.why,
+            })).collect::<Vec<_>>(),
         });
         writeln!(out, "{json:#}")?;
         return Ok(());
@@ -98,6 +123,14 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     if let Some(changed) = changed {
         let entries = if changed == 1 { "entry" } else { "entries" };
         writeln!(out, "the table changed {changed} {entries} of the model")?;
+    }
+    for c in &repaired {
+        writeln!(out, "{}: {}: {}", c.node, c.why, c.change)?;
+    }
+    if !left.is_empty() {
+        let row = |f: &Finding| vec![f.node.clone(), f.op.into(), f.why.clone()];
+        let rows = left.iter().map(row).collect();
+        writeln!(out, "on the CPU:\n{}", output::table(&["node", "op", "why"], rows))?;
     }
     let [before, after] = sizes.map(output::bytes);
     writeln!(out, "{}: {after} (from {before})", args.out.display())?;

@@ -11,6 +11,7 @@ mod compare;
 mod convert;
 mod eval;
 mod inspect;
+mod lint;
 mod merge;
 mod messages;
 mod model;
@@ -61,6 +62,7 @@ enum Command {
     Merge(merge::Args),
     Convert(convert::Args),
     Inspect(inspect::Args),
+    Lint(lint::Args),
     Run(run::Args),
     Eval(eval::Args),
     Bench(bench::Args),
@@ -95,6 +97,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Merge(args) => merge::run(&args, &mut out),
         Command::Convert(args) => convert::run(&args, &mut out),
         Command::Inspect(args) => inspect::run(&args, &mut out),
+        Command::Lint(args) => lint::run(&args, &mut out),
         Command::Run(args) => run::run(&args, &mut out),
         Command::Eval(args) => eval::run(&args, &mut out),
         Command::Bench(args) => bench::run(&args, &mut out),

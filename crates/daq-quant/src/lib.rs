@@ -10,6 +10,7 @@ pub mod entropy;
 pub mod evaluate;
 pub mod files;
 pub mod labels;
+pub mod lint;
 pub mod npy;
 pub mod npz;
 pub mod observe;

@@ -298,7 +298,7 @@ fn entry(line: &str) -> Result<(String, Entry), String> {
 }
 
 /// Outputs of operators that only move codes keep their input's scale.
-fn share_moved(graph: &mut Graph) {
+pub(crate) fn share_moved(graph: &mut Graph) {
     for i in 0..graph.nodes.len() {
         let node = &graph.nodes[i];
         let moves = matches!(node.op.quantization(), Quantization::Moves | Quantization::Averages);
@@ -314,7 +314,7 @@ fn share_moved(graph: &mut Graph) {
 }
 
 /// Biases stand at the scale of input times weight, whatever that is now.
-fn rescale_biases(before: &Graph, graph: &mut Graph) -> Result<(), TableError> {
+pub(crate) fn rescale_biases(before: &Graph, graph: &mut Graph) -> Result<(), TableError> {
     for node in &before.nodes {
         let ids: Vec<_> = node.inputs.iter().flatten().copied().collect();
         let &[x, w, b] = ids.as_slice() else { continue };
