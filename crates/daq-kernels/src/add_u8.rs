@@ -37,6 +37,8 @@ pub static KERNELS: &[Kernel<Entry>] = &[
     Kernel { name: "qadd_64__avx512", isa: Isa::Avx512, entry: avx512 },
     #[cfg(target_arch = "x86_64")]
     Kernel { name: "qadd_16__avx2", isa: Isa::Avx2, entry: avx2 },
+    #[cfg(target_arch = "aarch64")]
+    Kernel { name: "qadd_16__neon", isa: Isa::Neon, entry: neon },
     Kernel { name: "qadd__scalar", isa: Isa::Scalar, entry: scalar },
 ];
 
@@ -121,6 +123,36 @@ fn avx2(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
                 _mm256_extracti128_si256::<1>(words),
             );
             _mm_storeu_si128(output.as_mut_ptr().add(at).cast(), codes);
+        }
+    }
+    scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn neon(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+    use std::arch::aarch64::*;
+    let a_ratio = vdupq_n_f32(constants.a_ratio);
+    let b_ratio = vdupq_n_f32(constants.b_ratio);
+    let offset = vdupq_n_f32(constants.offset);
+    let four = |a, b| {
+        let sum = vfmaq_f32(offset, vcvtq_f32_u32(b), b_ratio);
+        // Saturates, as the narrowings do; NaN converts to 0.
+        vcvtnq_s32_f32(vfmaq_f32(sum, vcvtq_f32_u32(a), a_ratio))
+    };
+    let eight = |a, b| {
+        let low = four(vmovl_u16(vget_low_u16(a)), vmovl_u16(vget_low_u16(b)));
+        vqmovn_high_s32(vqmovn_s32(low), four(vmovl_high_u16(a), vmovl_high_u16(b)))
+    };
+    let whole = output.len() / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: `at + 16` is within the three slices, whose equal lengths `run` checked.
+        unsafe {
+            let (a, b) = (vld1q_u8(a.as_ptr().add(at)), vld1q_u8(b.as_ptr().add(at)));
+            let low = eight(vmovl_u8(vget_low_u8(a)), vmovl_u8(vget_low_u8(b)));
+            let codes =
+                vqmovun_high_s16(vqmovun_s16(low), eight(vmovl_high_u8(a), vmovl_high_u8(b)));
+            vst1q_u8(output.as_mut_ptr().add(at), codes);
         }
     }
     scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);

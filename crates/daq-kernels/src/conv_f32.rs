@@ -8,6 +8,8 @@
 //! are vectors over outputs, never over the sum.
 
 use crate::{ConvShape, Isa};
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::float32x4_t;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256, __m512};
 use std::ops::Range;
@@ -69,6 +71,12 @@ static KERNELS: &[Entry] = &[
     crate::conv_f32_vector::rows::<__m256>("avx2-rows", Isa::Avx2),
     #[cfg(target_arch = "x86_64")]
     crate::conv_f32_vector::dense::<__m256>("avx2", Isa::Avx2),
+    #[cfg(target_arch = "aarch64")]
+    crate::depthwise_f32::depthwise::<float32x4_t>("neon-depthwise", Isa::Neon),
+    #[cfg(target_arch = "aarch64")]
+    crate::conv_f32_vector::rows::<float32x4_t>("neon-rows", Isa::Neon),
+    #[cfg(target_arch = "aarch64")]
+    crate::conv_f32_vector::dense::<float32x4_t>("neon", Isa::Neon),
     Entry { name: "scalar", isa: Isa::Scalar, fits: |_| true, pack: Scalar::pack },
 ];
 
@@ -495,7 +503,9 @@ mod tests {
             for isa in isas() {
                 let form = if isa == Isa::Scalar { "" } else { form };
                 // Newer instruction sets add nothing for floats.
-                let isa = isa.min(Isa::Avx512);
+                let with_floats = [Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Scalar];
+                let isa = with_floats.into_iter().find(|&with| with <= isa).unwrap();
+                let form = if isa == Isa::Scalar { "" } else { form };
                 let best = format!("{}{form}", isa.name());
                 assert_eq!(ConvF32::new(&params, isa).kernel_name(), best);
             }

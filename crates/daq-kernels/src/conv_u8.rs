@@ -14,17 +14,23 @@ use std::arch::x86_64::{__m256i, __m512i};
 use std::cell::RefCell;
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
 use crate::conv_u8_dense::DenseConv;
 #[cfg(target_arch = "x86_64")]
 use crate::conv_u8_panel::{self, BYTES, DOUBLED, WORDS};
+use crate::conv_u8_quads::QuadPanel;
 use crate::conv_u8_scalar::ScalarConv;
 #[cfg(target_arch = "x86_64")]
 use crate::conv_u8_vnni::VnniPanel;
+use crate::depthwise_quads::QuadDepthwise;
 #[cfg(target_arch = "x86_64")]
 use crate::depthwise_u8::DepthwiseConv;
+use crate::quads::Quads;
+#[cfg(target_arch = "aarch64")]
+use crate::quads_neon::{Neon, NeonDot, NeonI8mm};
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use crate::quads_wasm::Simd128;
 #[cfg(target_arch = "x86_64")]
-use crate::depthwise_vnni::DepthwiseVnni;
+use crate::quads_x86::{Avx512Vnni, AvxVnni, Sse41};
 #[cfg(target_arch = "x86_64")]
 use crate::winograd_u8::{self, WinogradConv};
 use crate::{ConvShape, Isa, Pool};
@@ -87,13 +93,21 @@ impl ConvU8Params<'_> {
     }
 
     /// Whether every weight, less its zero point, lies within -128..=127.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn weights_fit_i8(&self) -> bool {
+        self.weights_fit((-128, 127))
+    }
+
+    /// Whether every weight, less its zero point, lies within a range.
+    pub(crate) fn weights_fit(&self, (low, high): (i16, i16)) -> bool {
+        let within = |weight: i16| (low..=high).contains(&weight);
         match self.weights {
-            WeightsU8::I8(_) => true,
+            WeightsU8::I8(codes) => {
+                within(-128) && within(127) || codes.iter().all(|&code| within(code.into()))
+            }
             WeightsU8::U8 { codes, zero_point } => {
-                let fits = |&code: &u8, zero_point: u8| {
-                    (-128..=127).contains(&(i16::from(code) - i16::from(zero_point)))
-                };
+                let fits =
+                    |&code: &u8, zero_point: u8| within(i16::from(code) - i16::from(zero_point));
                 match zero_point {
                     &[one] => codes.iter().all(|code| fits(code, one)),
                     each => {
@@ -223,15 +237,7 @@ pub struct ConvU8Kernel {
 /// Every kernel, best first and scalar last.
 pub static KERNELS: &[ConvU8Kernel] = &[
     #[cfg(target_arch = "x86_64")]
-    ConvU8Kernel {
-        name: "qdepthwise_64c4__avx512vnni",
-        isa: Isa::Avx512Vnni,
-        supports: |params| {
-            params.shape.is_depthwise() && has_weights(params) && params.weights_fit_i8()
-        },
-        worthwhile: |_| true,
-        pack: |params| Box::new(DepthwiseVnni::new(params)),
-    },
+    depthwise::<Avx512Vnni>("qdepthwise_64c4__avx512vnni", Isa::Avx512Vnni),
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         name: "qwinograd_6x64__avx512vnni",
@@ -248,6 +254,10 @@ pub static KERNELS: &[ConvU8Kernel] = &[
         worthwhile: |_| true,
         pack: |params| Box::new(DenseConv::<VnniPanel>::new(params)),
     },
+    #[cfg(target_arch = "x86_64")]
+    depthwise::<AvxVnni>("qdepthwise_32c4__avxvnni", Isa::AvxVnni),
+    #[cfg(target_arch = "x86_64")]
+    dense::<AvxVnni>("qconv_4x24c4__avxvnni", Isa::AvxVnni),
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         name: "qdepthwise_2x32_words__avx2",
@@ -288,6 +298,28 @@ pub static KERNELS: &[ConvU8Kernel] = &[
         worthwhile: |_| true,
         pack: |params| Box::new(DenseConv::<conv_u8_panel::Panel<WORDS>>::new(params)),
     },
+    #[cfg(target_arch = "x86_64")]
+    depthwise::<Sse41>("qdepthwise_16c4__sse41", Isa::Sse41),
+    #[cfg(target_arch = "x86_64")]
+    dense::<Sse41>("qconv_2x16c4__sse41", Isa::Sse41),
+    #[cfg(target_arch = "aarch64")]
+    depthwise::<NeonI8mm>("qdepthwise_16c4__neoni8mm", Isa::NeonI8mm),
+    #[cfg(target_arch = "aarch64")]
+    dense::<NeonI8mm>("qconv_6x16c8__neoni8mm", Isa::NeonI8mm),
+    #[cfg(target_arch = "aarch64")]
+    depthwise::<NeonDot>("qdepthwise_16c4__neondot", Isa::NeonDot),
+    #[cfg(target_arch = "aarch64")]
+    dense::<NeonDot>("qconv_6x16c4__neondot", Isa::NeonDot),
+    #[cfg(target_arch = "aarch64")]
+    depthwise::<Neon<true>>("qdepthwise_16_pairs__neon", Isa::Neon),
+    #[cfg(target_arch = "aarch64")]
+    depthwise::<Neon<false>>("qdepthwise_16__neon", Isa::Neon),
+    #[cfg(target_arch = "aarch64")]
+    dense::<Neon<true>>("qconv_4x16c2__neon", Isa::Neon),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    depthwise::<Simd128>("qdepthwise_16c4__simd128", Isa::Simd128),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    dense::<Simd128>("qconv_2x16c4__simd128", Isa::Simd128),
     ConvU8Kernel {
         name: "qconv__scalar",
         isa: Isa::Scalar,
@@ -297,8 +329,31 @@ pub static KERNELS: &[ConvU8Kernel] = &[
     },
 ];
 
+/// The depthwise convolution on registers of an instruction set.
+const fn depthwise<Q: Quads>(name: &'static str, isa: Isa) -> ConvU8Kernel {
+    ConvU8Kernel {
+        name,
+        isa,
+        supports: |params| {
+            params.shape.is_depthwise() && has_weights(params) && params.weights_fit(Q::RANGE)
+        },
+        worthwhile: |_| true,
+        pack: |params| Box::new(QuadDepthwise::<Q>::new(params)),
+    }
+}
+
+/// Every other convolution on registers of an instruction set.
+const fn dense<Q: Quads>(name: &'static str, isa: Isa) -> ConvU8Kernel {
+    ConvU8Kernel {
+        name,
+        isa,
+        supports: |params| !params.shape.is_depthwise() && has_weights(params),
+        worthwhile: |_| true,
+        pack: |params| Box::new(DenseConv::<QuadPanel<Q>>::new(params)),
+    }
+}
+
 /// Sums of nothing are left to the scalar kernel.
-#[cfg(target_arch = "x86_64")]
 fn has_weights(params: &ConvU8Params) -> bool {
     params.shape.weight_len() > 0
 }

@@ -20,6 +20,9 @@ const JOINED_CHANNELS: usize = 12;
 
 /// Weights of some neighbouring output channels, packed for one instruction set.
 pub(crate) trait Panel: Send + Sync + Debug + Sized {
+    /// Inputs of a tap that are read together.
+    const STEP: usize = 4;
+
     /// The most output channels of one panel, for a group of so many.
     fn width(group_out: usize) -> usize;
 
@@ -34,7 +37,7 @@ pub(crate) trait Panel: Send + Sync + Debug + Sized {
     /// # Safety
     ///
     /// This CPU has the panel's instruction set. The pointers of all taps exist and can be read for
-    /// the [`Part`]'s `offset + tap_len.next_multiple_of(4)` bytes; the panel's channels can be
+    /// the [`Part`]'s `offset + tap_len.next_multiple_of(STEP)` bytes; the panel's channels can be
     /// written for every pixel.
     unsafe fn multiply(
         &self,
@@ -113,7 +116,7 @@ impl<P: Panel> DenseConv<P> {
                 first += columns;
             }
         }
-        let extent = (shape.groups - 1) * group_in + tap_len.next_multiple_of(4);
+        let extent = (shape.groups - 1) * group_in + tap_len.next_multiple_of(P::STEP);
         let (fewest, most) = BLOCK_PIXELS;
         DenseConv {
             taps: match joined {

@@ -1,67 +1,124 @@
 //! Which instruction sets a kernel may use.
 
+use std::cmp::Ordering;
 use std::sync::OnceLock;
 
-/// An instruction set that kernels are written for, from the least to the most capable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// An instruction set that kernels are written for.
+///
+/// `a < b` says that a CPU with `b` runs the kernels of `a` too. That is a partial order: AVX-VNNI
+/// and AVX-512 both include AVX2, and neither includes the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isa {
     /// Portable Rust; the definition of every result.
     Scalar,
+    /// x86-64 with SSE4.1: every one since 2008.
+    Sse41,
     /// x86-64 with AVX2 and FMA.
     Avx2,
+    /// The same with VNNI for registers of AVX2: 8-bit products that add up in 32 bits without
+    /// saturating. Alder Lake and later, Zen 5.
+    AvxVnni,
     /// x86-64 with AVX-512 F, BW, VL and DQ, beside AVX2 and FMA.
     Avx512,
-    /// The same with VNNI: 8-bit products that add up in 32 bits without saturating.
+    /// The same with VNNI.
     Avx512Vnni,
     /// The same with VBMI, whose permutations look bytes up in tables: Ice Lake, Zen 4 and later.
     Avx512Vbmi,
+    /// aarch64; every one has it.
+    Neon,
+    /// aarch64 with dotprod, sums of four 8-bit products: Cortex-A75 and later, all Apple.
+    NeonDot,
+    /// The same with i8mm, 8-bit matrix products: Cortex-A510, A710 and later, Apple from M2 on.
+    NeonI8mm,
+    /// wasm32 with 128-bit vectors, known when the module is compiled.
+    Simd128,
 }
 
 impl Isa {
-    /// Every instruction set, least capable first.
-    pub const ALL: &'static [Isa] =
-        &[Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Vbmi];
+    /// Every instruction set; each comes after those that it includes.
+    pub const ALL: &'static [Isa] = &[
+        Isa::Scalar,
+        Isa::Sse41,
+        Isa::Avx2,
+        Isa::AvxVnni,
+        Isa::Avx512,
+        Isa::Avx512Vnni,
+        Isa::Avx512Vbmi,
+        Isa::Neon,
+        Isa::NeonDot,
+        Isa::NeonI8mm,
+        Isa::Simd128,
+    ];
 
     /// The name that `DAQ_ISA` takes.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
+            Isa::Sse41 => "sse41",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
             Isa::Avx512Vnni => "avx512vnni",
             Isa::Avx512Vbmi => "avx512vbmi",
+            Isa::Neon => "neon",
+            Isa::NeonDot => "neondot",
+            Isa::NeonI8mm => "neoni8mm",
+            Isa::Simd128 => "simd128",
+        }
+    }
+
+    /// The next less capable one.
+    fn lower(self) -> Option<Isa> {
+        match self {
+            Isa::Scalar => None,
+            Isa::Sse41 | Isa::Neon | Isa::Simd128 => Some(Isa::Scalar),
+            Isa::Avx2 => Some(Isa::Sse41),
+            Isa::AvxVnni | Isa::Avx512 => Some(Isa::Avx2),
+            Isa::Avx512Vnni => Some(Isa::Avx512),
+            Isa::Avx512Vbmi => Some(Isa::Avx512Vnni),
+            Isa::NeonDot => Some(Isa::Neon),
+            Isa::NeonI8mm => Some(Isa::NeonDot),
         }
     }
 
     /// Whether this CPU has it, and with it all less capable ones.
     pub fn is_supported(self) -> bool {
+        self.lower().is_none_or(Isa::is_supported) && self.is_detected()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_detected(self) -> bool {
+        use std::arch::is_x86_feature_detected as has;
         match self {
             Isa::Scalar => true,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => {
-                std::arch::is_x86_feature_detected!("avx2")
-                    && std::arch::is_x86_feature_detected!("fma")
-            }
-            #[cfg(target_arch = "x86_64")]
+            Isa::Sse41 => has!("sse4.1"),
+            Isa::Avx2 => has!("avx2") && has!("fma"),
+            Isa::AvxVnni => has!("avxvnni"),
             Isa::Avx512 => {
-                Isa::Avx2.is_supported()
-                    && std::arch::is_x86_feature_detected!("avx512f")
-                    && std::arch::is_x86_feature_detected!("avx512bw")
-                    && std::arch::is_x86_feature_detected!("avx512vl")
-                    && std::arch::is_x86_feature_detected!("avx512dq")
+                has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq")
             }
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => {
-                Isa::Avx512.is_supported() && std::arch::is_x86_feature_detected!("avx512vnni")
-            }
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vbmi => {
-                Isa::Avx512Vnni.is_supported() && std::arch::is_x86_feature_detected!("avx512vbmi")
-            }
-            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx512Vnni => has!("avx512vnni"),
+            Isa::Avx512Vbmi => has!("avx512vbmi"),
+            Isa::Neon | Isa::NeonDot | Isa::NeonI8mm | Isa::Simd128 => false,
+        }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    fn is_detected(self) -> bool {
+        use std::arch::is_aarch64_feature_detected as has;
+        match self {
+            Isa::Scalar => true,
+            Isa::Neon => has!("neon"),
+            Isa::NeonDot => has!("dotprod"),
+            Isa::NeonI8mm => has!("i8mm"),
             _ => false,
         }
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    fn is_detected(self) -> bool {
+        self == Isa::Scalar || self == Isa::Simd128 && cfg!(target_feature = "simd128")
     }
 
     /// The most capable one of this CPU, or a lower one where the environment variable
@@ -77,6 +134,19 @@ impl Isa {
             .and_then(|name| supported().find(|isa| isa.name() == name))
             .or_else(|| supported().next())
             .unwrap_or(Isa::Scalar)
+    }
+}
+
+impl PartialOrd for Isa {
+    fn partial_cmp(&self, other: &Isa) -> Option<Ordering> {
+        let includes =
+            |a: Isa, b: Isa| std::iter::successors(Some(a), |a| a.lower()).any(|a| a == b);
+        match (includes(*self, *other), includes(*other, *self)) {
+            (true, true) => Some(Ordering::Equal),
+            (true, false) => Some(Ordering::Greater),
+            (false, true) => Some(Ordering::Less),
+            (false, false) => None,
+        }
     }
 }
 
@@ -98,10 +168,18 @@ mod tests {
     }
 
     #[test]
-    fn ordered_and_each_includes_the_lower_ones() {
-        assert!(Isa::ALL.is_sorted());
-        // Kernels of a lower instruction set run where a higher one was asked for.
-        let supported: Vec<bool> = Isa::ALL.iter().map(|isa| isa.is_supported()).collect();
-        assert!(supported.is_sorted_by(|lower, higher| lower >= higher), "{supported:?}");
+    fn each_includes_the_lower_ones() {
+        let includes = |isa: Isa, other: Isa| other <= isa;
+        for (i, &isa) in Isa::ALL.iter().enumerate() {
+            assert!(includes(isa, Isa::Scalar) && includes(isa, isa));
+            for &later in &Isa::ALL[i + 1..] {
+                assert!(!includes(isa, later), "{later:?} comes after {isa:?}");
+                // Kernels of a lower instruction set run where a higher one was asked for.
+                assert!(!includes(later, isa) || !later.is_supported() || isa.is_supported());
+            }
+        }
+        assert!(Isa::Avx2 < Isa::AvxVnni && Isa::Avx2 < Isa::Avx512Vbmi && Isa::Sse41 < Isa::Avx2);
+        assert!(Isa::AvxVnni.partial_cmp(&Isa::Avx512Vnni).is_none());
+        assert!(Isa::Neon < Isa::NeonI8mm && Isa::NeonI8mm.partial_cmp(&Isa::Avx2).is_none());
     }
 }

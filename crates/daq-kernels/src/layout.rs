@@ -8,6 +8,8 @@ type Interleave3 = unsafe fn([&[u8]; 3], &mut [u8]);
 pub static INTERLEAVE3_KERNELS: &[Kernel<Interleave3>] = &[
     #[cfg(target_arch = "x86_64")]
     Kernel { name: "interleave3_16__avx2", isa: Isa::Avx2, entry: interleave3_avx2 },
+    #[cfg(target_arch = "aarch64")]
+    Kernel { name: "interleave3_16__neon", isa: Isa::Neon, entry: interleave3_neon },
     Kernel { name: "interleave3__scalar", isa: Isa::Scalar, entry: interleave3_scalar },
 ];
 
@@ -48,6 +50,22 @@ fn interleave3_avx2(planes: [&[u8]; 3], output: &mut [u8]) {
                 let all = _mm_or_si128(_mm_or_si128(shuffled[0], shuffled[1]), shuffled[2]);
                 _mm_storeu_si128(output.as_mut_ptr().add(at * 3 + part * 16).cast(), all);
             }
+        }
+    }
+    interleave3_scalar(planes.map(|plane| &plane[whole..]), &mut output[whole * 3..]);
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn interleave3_neon(planes: [&[u8]; 3], output: &mut [u8]) {
+    use std::arch::aarch64::*;
+    let whole = planes[0].len() / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: `at + 16` is within each plane and `3 * (at + 16)` within the output, whose
+        // lengths `interleave3` checked.
+        unsafe {
+            let [a, b, c] = planes.map(|plane| vld1q_u8(plane.as_ptr().add(at)));
+            vst3q_u8(output.as_mut_ptr().add(at * 3), uint8x16x3_t(a, b, c));
         }
     }
     interleave3_scalar(planes.map(|plane| &plane[whole..]), &mut output[whole * 3..]);

@@ -4,29 +4,29 @@
 //! definition; every other entry equals it bit for bit, on every CPU and for every number of
 //! threads. Dispatch, tests and benchmarks walk the same list.
 
+// Elsewhere there are few kernels but the scalar ones, and what vectors share is not all used.
+#![cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
+
 pub mod add_u8;
 mod conv_f32;
-#[cfg(target_arch = "x86_64")]
 mod conv_f32_vector;
 mod conv_shape;
 pub mod conv_u8;
-#[cfg(target_arch = "x86_64")]
 mod conv_u8_dense;
 #[cfg(target_arch = "x86_64")]
 mod conv_u8_panel;
+mod conv_u8_quads;
 mod conv_u8_scalar;
-#[cfg(target_arch = "x86_64")]
 mod conv_u8_taps;
 #[cfg(target_arch = "x86_64")]
 mod conv_u8_tile;
 #[cfg(target_arch = "x86_64")]
 mod conv_u8_vnni;
-#[cfg(target_arch = "x86_64")]
 mod depthwise_f32;
+mod depthwise_quads;
 #[cfg(target_arch = "x86_64")]
 mod depthwise_u8;
-#[cfg(target_arch = "x86_64")]
-mod depthwise_vnni;
+
 mod elementwise_f32;
 #[cfg(target_arch = "x86_64")]
 mod ints;
@@ -39,6 +39,13 @@ pub mod mul_u8;
 mod pool;
 mod pool_f32;
 pub mod pool_u8;
+mod quads;
+#[cfg(target_arch = "aarch64")]
+mod quads_neon;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod quads_wasm;
+#[cfg(target_arch = "x86_64")]
+mod quads_x86;
 pub mod quantize;
 pub mod range_f32;
 mod requantize;
@@ -46,9 +53,7 @@ pub mod resize_u8;
 pub mod softmax;
 #[cfg(test)]
 mod test_util;
-#[cfg(target_arch = "x86_64")]
 mod tile_f32;
-#[cfg(target_arch = "x86_64")]
 mod vector_f32;
 mod window;
 #[cfg(target_arch = "x86_64")]

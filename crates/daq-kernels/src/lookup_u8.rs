@@ -11,6 +11,8 @@ pub static KERNELS: &[Kernel<Entry>] = &[
     Kernel { name: "lookup_64__avx512vbmi", isa: Isa::Avx512Vbmi, entry: avx512vbmi },
     #[cfg(target_arch = "x86_64")]
     Kernel { name: "lookup_64__avx2", isa: Isa::Avx2, entry: avx2 },
+    #[cfg(target_arch = "aarch64")]
+    Kernel { name: "lookup_16__neon", isa: Isa::Neon, entry: neon },
     Kernel { name: "lookup__scalar", isa: Isa::Scalar, entry: scalar },
 ];
 
@@ -127,6 +129,28 @@ fn avx512vbmi(table: &[u8; 256], input: &[u8], output: &mut [u8]) {
             let high = _mm512_permutex2var_epi8(quarters[2], codes, quarters[3]);
             let found = _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high);
             _mm512_storeu_si512(output.as_mut_ptr().add(at).cast(), found);
+        }
+    }
+    scalar(table, &input[whole..], &mut output[whole..]);
+}
+
+/// `tbl` looks codes below 64 up in four registers, and yields 0 for others; `tbx` leaves those alone.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn neon(table: &[u8; 256], input: &[u8], output: &mut [u8]) {
+    use std::arch::aarch64::*;
+    // SAFETY: four quarters of 64 bytes are the table.
+    let quarters = [0, 64, 128, 192].map(|at| unsafe { vld1q_u8_x4(table.as_ptr().add(at)) });
+    let whole = output.len() / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: `at + 16` is within both slices, whose equal lengths the caller checked.
+        unsafe {
+            let codes = vld1q_u8(input.as_ptr().add(at));
+            let mut found = vqtbl4q_u8(quarters[0], codes);
+            for (i, quarter) in (1..).zip(&quarters[1..]) {
+                found = vqtbx4q_u8(found, *quarter, vsubq_u8(codes, vdupq_n_u8(i * 64)));
+            }
+            vst1q_u8(output.as_mut_ptr().add(at), found);
         }
     }
     scalar(table, &input[whole..], &mut output[whole..]);

@@ -4,6 +4,8 @@
 //! `0.0` and takes `fma(a, b, acc)` for each `k` in order.
 
 use crate::Isa;
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::float32x4_t;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256, __m512};
 
@@ -33,6 +35,10 @@ pub fn matmul_f32(
     } else if isa >= Isa::Avx2 && Isa::Avx2.is_supported() {
         return vector::matmul::<__m256>(k, n, a, b, output);
     }
+    #[cfg(target_arch = "aarch64")]
+    if isa >= Isa::Neon && Isa::Neon.is_supported() {
+        return vector::matmul::<float32x4_t>(k, n, a, b, output);
+    }
     let _ = isa;
     for (row, output) in output.chunks_exact_mut(n).enumerate() {
         output.fill(0.0);
@@ -44,7 +50,6 @@ pub fn matmul_f32(
     }
 }
 
-#[cfg(target_arch = "x86_64")]
 mod vector {
     use crate::tile_f32::{Panel, panels};
     use crate::vector_f32::Vector;

@@ -25,6 +25,8 @@ pub static KERNELS: &[Kernel<Entry>] = &[
     Kernel { name: "qmul_64__avx512", isa: Isa::Avx512, entry: avx512 },
     #[cfg(target_arch = "x86_64")]
     Kernel { name: "qmul_16__avx2", isa: Isa::Avx2, entry: avx2 },
+    #[cfg(target_arch = "aarch64")]
+    Kernel { name: "qmul_16__neon", isa: Isa::Neon, entry: neon },
     Kernel { name: "qmul__scalar", isa: Isa::Scalar, entry: scalar },
 ];
 
@@ -168,6 +170,35 @@ fn avx512_rows<const SMALL: bool>(constants: &Constants, a: &[u8], b: &[u8], out
             _mm512_mask_storeu_epi8(output.as_mut_ptr().add(at).cast(), mask, codes);
         }
     }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn neon(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+    use crate::quads::Quads;
+    use crate::quads_neon::Neon;
+    use std::arch::aarch64::*;
+    let multiplier = [vdupq_n_f32(constants.multiplier); 4];
+    let a_zero_point = vdup_n_u8(constants.a_zero_point);
+    let b_zero_point = vdup_n_u8(constants.b_zero_point);
+    let eight = |a, b| {
+        let a = vreinterpretq_s16_u16(vsubl_u8(a, a_zero_point));
+        let b = vreinterpretq_s16_u16(vsubl_u8(b, b_zero_point));
+        [vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b)]
+    };
+    let whole = output.len() / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: `at + 16` is within the three slices, whose equal lengths `run` checked.
+        unsafe {
+            let (a, b) = (vld1q_u8(a.as_ptr().add(at)), vld1q_u8(b.as_ptr().add(at)));
+            let [c, d] = eight(vget_low_u8(a), vget_low_u8(b));
+            let [e, f] = eight(vget_high_u8(a), vget_high_u8(b));
+            let zero_point = constants.output_zero_point;
+            let codes = Neon::<true>::requantize::<false>([c, d, e, f], multiplier, zero_point);
+            vst1q_u8(output.as_mut_ptr().add(at), codes);
+        }
+    }
+    scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ type SumEntry = unsafe fn(&[u8], usize, usize, &mut [i32; 16]);
 pub static MAX_KERNELS: &[Kernel<MaxEntry>] = &[
     #[cfg(target_arch = "x86_64")]
     Kernel { name: "qmaxpool_32__avx2", isa: Isa::Avx2, entry: max_avx2 },
+    #[cfg(target_arch = "aarch64")]
+    Kernel { name: "qmaxpool_16__neon", isa: Isa::Neon, entry: max_neon },
     Kernel { name: "qmaxpool__scalar", isa: Isa::Scalar, entry: max_scalar },
 ];
 
@@ -24,6 +26,8 @@ pub static MAX_KERNELS: &[Kernel<MaxEntry>] = &[
 pub static SUM_KERNELS: &[Kernel<SumEntry>] = &[
     #[cfg(target_arch = "x86_64")]
     Kernel { name: "qaveragepool_16__avx2", isa: Isa::Avx2, entry: sum_avx2 },
+    #[cfg(target_arch = "aarch64")]
+    Kernel { name: "qaveragepool_16__neon", isa: Isa::Neon, entry: sum_neon },
     Kernel { name: "qaveragepool__scalar", isa: Isa::Scalar, entry: sum_scalar },
 ];
 
@@ -269,6 +273,57 @@ fn sum_avx2(input: &[u8], channels: usize, first: usize, sums: &mut [i32; 16]) {
         }
         _mm256_storeu_si256(to, low);
         _mm256_storeu_si256(to.add(1), high);
+    }
+}
+
+/// # Safety
+///
+/// The input holds `output.len()` codes from every offset on.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn max_neon(input: &[u8], offsets: &[usize], output: &mut [u8]) {
+    use std::arch::aarch64::*;
+    let whole = output.len() / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: `at + 16` is within the row, which the input holds from every offset on.
+        unsafe {
+            let row = output.as_mut_ptr().add(at);
+            let mut largest = vld1q_u8(row);
+            for &offset in offsets {
+                largest = vmaxq_u8(largest, vld1q_u8(input.as_ptr().add(offset + at)));
+            }
+            vst1q_u8(row, largest);
+        }
+    }
+    for &offset in offsets {
+        for (at, largest) in output.iter_mut().enumerate().skip(whole) {
+            *largest = input[offset + at].max(*largest);
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn sum_neon(input: &[u8], channels: usize, first: usize, sums: &mut [i32; 16]) {
+    use std::arch::aarch64::*;
+    if first + 16 > channels {
+        return sum_scalar(input, channels, first, sums);
+    }
+    // SAFETY: every row holds 16 channels from `first` on, and `sums` holds 16.
+    unsafe {
+        let to: *mut u32 = sums.as_mut_ptr().cast();
+        let mut all = [0, 4, 8, 12].map(|at| vld1q_u32(to.add(at)));
+        for row in input.chunks_exact(channels) {
+            let codes = vld1q_u8(row.as_ptr().add(first));
+            let (low, high) = (vmovl_u8(vget_low_u8(codes)), vmovl_high_u8(codes));
+            all[0] = vaddw_u16(all[0], vget_low_u16(low));
+            all[1] = vaddw_high_u16(all[1], low);
+            all[2] = vaddw_u16(all[2], vget_low_u16(high));
+            all[3] = vaddw_high_u16(all[3], high);
+        }
+        for (i, sums) in all.into_iter().enumerate() {
+            vst1q_u32(to.add(i * 4), sums);
+        }
     }
 }
 

@@ -12,6 +12,8 @@ pub static QUANTIZE_KERNELS: &[Kernel<Quantize>] = &[
     Kernel { name: "quantize_16__avx512", isa: Isa::Avx512, entry: quantize_avx512 },
     #[cfg(target_arch = "x86_64")]
     Kernel { name: "quantize_32__avx2", isa: Isa::Avx2, entry: avx2::quantize },
+    #[cfg(target_arch = "aarch64")]
+    Kernel { name: "quantize_16__neon", isa: Isa::Neon, entry: quantize_neon },
     Kernel { name: "quantize__scalar", isa: Isa::Scalar, entry: quantize_scalar },
 ];
 
@@ -118,6 +120,31 @@ fn quantize_avx512(input: &[f32], scale: f32, zero_point: u8, output: &mut [u8])
             let steps = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(x, low), high));
             let codes = _mm512_cvtepi32_epi8(_mm512_add_epi32(steps, offset));
             _mm_storeu_si128(output.as_mut_ptr().add(at).cast(), codes);
+        }
+    }
+    quantize_scalar(&input[whole..], scale, zero_point, &mut output[whole..]);
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn quantize_neon(input: &[f32], scale: f32, zero_point: u8, output: &mut [u8]) {
+    use std::arch::aarch64::*;
+    let divisor = vdupq_n_f32(scale);
+    let low = vdupq_n_f32(-f32::from(zero_point));
+    let offset = vdupq_n_s16(zero_point.into());
+    let whole = output.len() / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: `at + 16` is within both slices, whose equal lengths were checked.
+        unsafe {
+            let four = |at: usize| {
+                let x = vdivq_f32(vld1q_f32(input.as_ptr().add(at)), divisor);
+                // `fmaxnm` yields the number for a NaN: the lowest code. All else saturates.
+                vcvtnq_s32_f32(vmaxnmq_f32(x, low))
+            };
+            let eight =
+                |at: usize| vqaddq_s16(vqmovn_high_s32(vqmovn_s32(four(at)), four(at + 4)), offset);
+            let codes = vqmovun_high_s16(vqmovun_s16(eight(at)), eight(at + 8));
+            vst1q_u8(output.as_mut_ptr().add(at), codes);
         }
     }
     quantize_scalar(&input[whole..], scale, zero_point, &mut output[whole..]);

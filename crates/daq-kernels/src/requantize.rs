@@ -29,7 +29,6 @@ pub(crate) fn round_small(x: f32) -> f32 {
 }
 
 /// Multipliers below this keep every 32-bit accumulator within 32 bits.
-#[cfg(target_arch = "x86_64")]
 pub(crate) const SMALL: f32 = 0.99;
 
 /// The same rule, eight accumulators at a time.
@@ -120,6 +119,20 @@ pub(crate) mod avx2 {
             let bytes = _mm256_packus_epi16(pack(0, 2), pack(1, 3));
             let order = _mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
             _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(order))
+        }
+
+        /// 32 values. Slot `s` of vector `v` becomes byte `s / 4 * 16 + v * 4 + s % 4`.
+        #[target_feature(enable = "avx2,fma")]
+        #[inline]
+        pub(crate) fn four(self, acc: [__m256i; 4], multiplier: [__m256; 4]) -> __m256i {
+            let pack = |low: usize, high: usize| {
+                let words = _mm256_packs_epi32(
+                    self.scale(acc[low], multiplier[low]),
+                    self.scale(acc[high], multiplier[high]),
+                );
+                _mm256_adds_epi16(words, self.zero_point)
+            };
+            _mm256_packus_epi16(pack(0, 1), pack(2, 3))
         }
 
         /// Columns 0..16 of one row.

@@ -6,8 +6,7 @@
 //! next; in between, the accumulators wait in the output. Storing a float does not change it, so
 //! neither does this the result.
 
-use crate::vector_f32::{Vector, Work};
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use crate::vector_f32::{Vector, Work, prefetch};
 use std::marker::PhantomData;
 
 /// The floats of a cache line.
@@ -242,7 +241,7 @@ impl<V: Vector, const M: usize, const N: usize> Work for Tile<'_, V, M, N> {
                     std::array::from_fn(|i| (*taps.add(i)).add(part.offset));
                 taps = taps.add(part.tap_stride);
                 for k in 0..part.depth {
-                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                    prefetch(next);
                     next = next.wrapping_add(part.pace);
                     let row: [V; N] = std::array::from_fn(|j| V::load(weights.add(j * V::LANES)));
                     weights = weights.add(N * V::LANES);

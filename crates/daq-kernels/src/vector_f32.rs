@@ -1,5 +1,8 @@
 //! Vectors of floats, so that the float kernels are written once for registers of every width.
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::*;
+#[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
 /// A vector register of floats on a CPU that is known to have it.
@@ -27,6 +30,22 @@ pub(crate) trait Vector: Copy + Send + Sync + 'static {
     unsafe fn run(work: impl Work);
 }
 
+/// Asks for a cache line before it is needed; `at` need not exist.
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that the program can see, whatever the address.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!("prfm pldl2keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    let _ = at;
+}
+
 /// What [`Vector::run`] does.
 pub(crate) trait Work {
     /// Must be `#[inline(always)]`, as all that it calls.
@@ -36,6 +55,7 @@ pub(crate) trait Work {
     unsafe fn run(self);
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Vector for __m256 {
     const LANES: usize = 8;
     // 4 rows of 3 vectors would need all 16 registers and one more.
@@ -92,6 +112,7 @@ impl Vector for __m256 {
 
 /// # Safety
 /// AVX2 is there.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn mask8(lanes: usize) -> __m256i {
     let lanes = lanes.min(8) as i32;
@@ -102,6 +123,7 @@ unsafe fn mask8(lanes: usize) -> __m256i {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Vector for __m512 {
     const LANES: usize = 16;
     const ROWS: [usize; 3] = [14, 14, 9];
@@ -155,7 +177,73 @@ impl Vector for __m512 {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn mask16(lanes: usize) -> __mmask16 {
     ((1u32 << lanes.min(16)) - 1) as __mmask16
+}
+
+#[cfg(target_arch = "aarch64")]
+impl Vector for float32x4_t {
+    const LANES: usize = 4;
+    const ROWS: [usize; 3] = [14, 12, 8];
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: as the trait says; so in all functions below.
+        unsafe { vdupq_n_f32(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: see `splat`.
+        unsafe { vld1q_f32(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, lanes: usize) -> Self {
+        let mut all = [0.0; 4];
+        // SAFETY: see `splat`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, all.as_mut_ptr(), lanes.min(4));
+            vld1q_f32(all.as_ptr())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: see `splat`.
+        unsafe { vst1q_f32(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, lanes: usize) {
+        let mut all = [0.0; 4];
+        // SAFETY: see `splat`.
+        unsafe {
+            vst1q_f32(all.as_mut_ptr(), self);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), to, lanes.min(4));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(self, other: Self, sum: Self) -> Self {
+        // SAFETY: see `splat`.
+        unsafe { vfmaq_f32(sum, self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn clamp(self, low: Self, high: Self) -> Self {
+        // SAFETY: see `splat`. Comparisons with a NaN are false, so that it stays.
+        unsafe {
+            let value = vbslq_f32(vcgtq_f32(low, self), low, self);
+            vbslq_f32(vcgtq_f32(value, high), high, value)
+        }
+    }
+
+    #[target_feature(enable = "neon")]
+    unsafe fn run(work: impl Work) {
+        // SAFETY: the caller's promise.
+        unsafe { work.run() }
+    }
 }

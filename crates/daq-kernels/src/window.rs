@@ -50,7 +50,6 @@ impl Window {
 
     /// How many windows, from this one on and at most `most`, lie side by side wholly inside the
     /// picture, given that this one does.
-    #[cfg(target_arch = "x86_64")]
     pub(crate) fn run_inside(&self, shape: &ConvShape, most: usize) -> usize {
         let last = self.x * shape.stride_w + (shape.kernel_w.max(1) - 1) * shape.dilation_w;
         let spare = shape.in_w + shape.pad_left - 1 - last;
@@ -81,7 +80,6 @@ impl Window {
 
     /// Calls `put` for each row of the window, which is not dilated horizontally, with how many of
     /// its taps lie before the picture, how many inside, and where the first of these begins.
-    #[cfg(target_arch = "x86_64")]
     pub(crate) fn for_each_row(
         &self,
         shape: &ConvShape,
