@@ -1,13 +1,16 @@
-//! Maintenance commands: `cargo xtask codegen`, `header`, `instructions`.
+//! Maintenance commands: `cargo xtask codegen`, `digest`, `header`, `instructions`,
+//! `tiles`.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+mod digest;
 mod flatbuffers;
 mod header;
 mod instructions;
 mod protobuf;
+mod tiles;
 
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
@@ -17,12 +20,16 @@ fn main() -> Result<()> {
             protobuf::generate(root)?;
             flatbuffers::generate(root)
         }
+        Some("digest") => digest::compare(root, write),
         Some("header") => header::header(root, write),
         Some("instructions") => instructions::count(root, write),
+        Some("tiles") => tiles::count(root, write),
         _ => bail!(
             "usage: cargo xtask codegen (rewrites the code made from schemas)\n       \
+             cargo xtask digest [--write] (compares results on all instruction sets)\n       \
              cargo xtask header [--write] (compares or makes the C header)\n       \
-             cargo xtask instructions [--write] (counts those of each kernel, under valgrind)"
+             cargo xtask instructions [--write] (counts those of each kernel, under valgrind)\n       \
+             cargo xtask tiles [--write] (counts those of the inner loops, in the assembly)"
         ),
     }
 }

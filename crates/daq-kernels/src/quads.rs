@@ -198,3 +198,70 @@ impl TileInput<'_> {
         std::array::from_fn(|r| unsafe { (*self.pointers.add(tap * self.row + r)).add(offset) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::requantize::tests::each_edge;
+    use crate::requantize::{SMALL, requantize};
+    use std::marker::PhantomData;
+
+    /// Four registers of sums that are requantized.
+    struct Four<'a, Q>(&'a [i32], f32, u8, &'a mut [u8; 64], PhantomData<Q>);
+
+    impl<Q: Quads> Work for Four<'_, Q> {
+        #[inline(always)]
+        unsafe fn run(self) {
+            let Four(sums, multiplier, zero_point, codes, _) = self;
+            // SAFETY: there are four registers of sums and one of multipliers; a register holds no
+            // more than 64 codes.
+            unsafe {
+                let sums = std::array::from_fn(|v| Q::load_sums(sums[v * Q::LANES..].as_ptr()));
+                let m = [Q::load_floats([multiplier; 16].as_ptr()); 4];
+                let requantized = match multiplier < SMALL {
+                    true => Q::requantize::<true>(sums, m, zero_point),
+                    false => Q::requantize::<false>(sums, m, zero_point),
+                };
+                Q::store(requantized, codes.as_mut_ptr());
+            }
+        }
+    }
+
+    #[allow(dead_code, reason = "some targets have no such registers")]
+    fn check<Q: Quads>(isa: crate::Isa) {
+        if !isa.is_supported() {
+            println!("skipped: this CPU has no {}", isa.name());
+            return;
+        }
+        each_edge(|acc, multiplier, zero_point| {
+            for acc in acc.chunks_exact(4 * Q::LANES) {
+                let mut codes = [0; 64];
+                // SAFETY: the instruction set was checked above.
+                unsafe { Q::run(Four::<Q>(acc, multiplier, zero_point, &mut codes, PhantomData)) };
+                for (i, &acc) in acc.iter().enumerate() {
+                    let (v, lane) = (i / Q::LANES, i % Q::LANES);
+                    let code = codes[lane / 4 * 16 + v * 4 + lane % 4];
+                    let want = requantize(acc, multiplier, zero_point);
+                    assert_eq!(code, want, "{isa:?} {acc} * {multiplier} + {zero_point}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn registers_requantize_as_scalar_does() {
+        #[cfg(target_arch = "x86_64")]
+        {
+            check::<crate::quads_x86::Sse41>(crate::Isa::Sse41);
+            check::<crate::quads_x86::AvxVnni>(crate::Isa::AvxVnni);
+            check::<crate::quads_x86::Avx512Vnni>(crate::Isa::Avx512Vnni);
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            check::<crate::quads_neon::Neon<true>>(crate::Isa::Neon);
+            check::<crate::quads_neon::NeonDot>(crate::Isa::NeonDot);
+        }
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        check::<crate::quads_wasm::Simd128>(crate::Isa::Simd128);
+    }
+}

@@ -220,7 +220,7 @@ pub(crate) mod avx512 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::{requantize, round_small};
 
     #[test]
@@ -256,8 +256,7 @@ mod tests {
     }
 
     /// Accumulators and multipliers at which roundings, ties and saturation may differ.
-    #[cfg(target_arch = "x86_64")]
-    fn each_edge(check: impl Fn(&[i32; 64], f32, u8)) {
+    pub(crate) fn each_edge(check: impl Fn(&[i32; 64], f32, u8)) {
         let mut accs = vec![i32::MIN, i32::MIN + 1, i32::MAX, i32::MAX - 1];
         accs.extend(-700..700);
         accs.extend((0..31).flat_map(|bit| [-1, 0, 1].map(|by| (1i32 << bit) + by)));

@@ -1,0 +1,362 @@
+//! Prints one SHA-256 for each of some small models and sets of worst-case layers: what `cargo xtask
+//! digest` compares between instruction sets, `docs/digests.txt` being the list that holds for all.
+//!
+//! `digest` uses the best instruction set of this CPU or the one that `DAQ_ISA` names, and says which.
+//! Models are made here, from a generator of numbers that is the same everywhere.
+
+use daq::attrs::{Attr, Attrs};
+use daq::{DType, Graph, Model, Node, Op, QuantParams, Spec, Tensor, Value, ValueId};
+use daq_kernels::Isa;
+use sha2::{Digest, Sha256};
+
+fn main() {
+    println!("# {}", Isa::best().name());
+    for (name, digest) in MODELS {
+        let mut all = Sha256::new();
+        digest(&mut all);
+        let hex: String = all.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        println!("{name:20} {hex}");
+    }
+}
+
+type Hashed = fn(&mut Sha256);
+
+const MODELS: &[(&str, Hashed)] = &[
+    ("mobile", |all| run(mobile(), all)),
+    ("squeeze", |all| run(squeeze(), all)),
+    ("residual", |all| run(residual(), all)),
+    ("float", |all| run(float(), all)),
+    ("1x1", |all| layers(all, &|n| [n, 17, 1, 1, 1, 1])),
+    ("1x1-outputs", |all| layers(all, &|n| [19, n, 1, 1, 1, 1])),
+    ("3x3", |all| layers(all, &|n| [n, 9, 3, 1, 1, 1])),
+    ("3x3-stride2", |all| layers(all, &|n| [5, n, 3, 2, 1, 1])),
+    ("3x3-16", |all| layers(all, &|n| [16, n, 3, 1, 1, 1])),
+    ("5x5-dilated", |all| layers(all, &|n| [n % 9 + 1, n, 5, 1, 2, 1])),
+    ("grouped", |all| layers(all, &|n| [3 * n, 6, 3, 1, 1, 3])),
+    ("depthwise-3x3", |all| layers(all, &|n| [n, n, 3, 1, 1, n])),
+    ("depthwise-3x3-stride2", |all| layers(all, &|n| [n, n, 3, 2, 1, n])),
+    ("depthwise-5x5", |all| layers(all, &|n| [n, n, 5, 1, 1, n])),
+    ("depthwise-any", |all| layers(all, &|n| [n, n, 4, 1, 2, n])),
+    ("vectors", vectors),
+    ("elementwise", elementwise),
+];
+
+/// A small generator (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 16
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}
+
+/// What weights and inputs are.
+#[derive(Clone, Copy, PartialEq)]
+enum Fill {
+    Random,
+    /// The ends of the range, at random.
+    Ends,
+    /// One weight everywhere, and one input.
+    Constant(i8, u8),
+}
+
+/// Random numbers, their ends, and all that makes sums largest.
+const FILLS: [Fill; 7] = [
+    Fill::Random,
+    Fill::Ends,
+    Fill::Constant(127, 255),
+    Fill::Constant(-128, 255),
+    Fill::Constant(-128, 0),
+    Fill::Constant(127, 0),
+    Fill::Constant(0, 128),
+];
+
+struct Net {
+    graph: Graph,
+    random: Random,
+    fill: Fill,
+}
+
+impl Net {
+    fn new(shape: &[usize], quant: Option<QuantParams>, seed: u64) -> (Net, ValueId) {
+        let mut net = Net {
+            graph: Graph::default(),
+            random: Random(seed * 2 + 0x1357_9bdf),
+            fill: Fill::Random,
+        };
+        let dtype = if quant.is_some() { DType::U8 } else { DType::F32 };
+        let x = net.graph.add_value(Value { quant, ..Value::new("x", dtype, shape) });
+        net.graph.inputs.push(x);
+        (net, x)
+    }
+
+    fn constant(&mut self, data: Tensor, quant: Option<QuantParams>) -> ValueId {
+        let name = format!("c{}", self.graph.values.len());
+        self.graph.add_value(Value { quant, ..Value::constant(name, data) })
+    }
+
+    /// A node whose output has codes of `quant`, or is float.
+    fn node(
+        &mut self,
+        op: &str,
+        attrs: Attrs,
+        inputs: &[ValueId],
+        quant: Option<QuantParams>,
+    ) -> ValueId {
+        let op = Op::from_attrs(op, &attrs).expect("a known operator").expect("good attributes");
+        let name = format!("n{}", self.graph.values.len());
+        let specs: Vec<_> = inputs
+            .iter()
+            .map(|&id| &self.graph.values[id])
+            .map(|value| Some(Spec::new(value.dtype, &value.shape)))
+            .collect();
+        let spec = op.infer(&specs).expect("good shapes").remove(0);
+        let dtype = if quant.is_some() { DType::U8 } else { DType::F32 };
+        let y = self.graph.add_value(Value { quant, ..Value::new(&name, dtype, &spec.shape) });
+        let inputs = inputs.iter().copied().map(Some).collect();
+        self.graph.nodes.push(Node { name, op, inputs, outputs: vec![y], doc: String::new() });
+        y
+    }
+
+    fn quant(&self, id: ValueId) -> QuantParams {
+        self.graph.values[id].quant.clone().expect("a value of codes")
+    }
+
+    fn weight(&mut self) -> i8 {
+        match self.fill {
+            Fill::Random => self.random.next() as i8,
+            Fill::Ends => [-128, -127, 127][self.random.below(3)],
+            Fill::Constant(weight, _) => weight,
+        }
+    }
+
+    /// Weights, bias and output scale of a layer with `depth` inputs to each of `channels` outputs.
+    fn parameters(
+        &mut self,
+        x: ValueId,
+        shape: &[usize],
+        depth: usize,
+    ) -> (ValueId, ValueId, QuantParams) {
+        let (channels, len) = (shape[0], shape.iter().product());
+        let weights: Vec<i8> = (0..len).map(|_| self.weight()).collect();
+        // Some channels saturate, some see every bit of their sums.
+        let scale = |c: usize| 0.004 * [1.0, 0.7, 3.1, 0.06, 90.0][c % 5];
+        let scales: Vec<f32> = (0..channels).map(scale).collect();
+        let input = self.quant(x);
+        let bias: Vec<i32> = (0..channels).map(|_| self.random.next() as i16 as i32 / 8).collect();
+        let bias_scales = scales.iter().map(|scale| scale * input.scale[0]).collect();
+        let w = self.constant(
+            Tensor::from_slice(shape, &weights),
+            Some(QuantParams::per_channel(scales, 0)),
+        );
+        let b = self.constant(
+            Tensor::from_slice(&[channels], &bias),
+            Some(QuantParams::per_channel(bias_scales, 0)),
+        );
+        let spread =
+            if let Fill::Constant(..) = self.fill { depth as f32 } else { (depth as f32).sqrt() };
+        let scale = input.scale[0] * 0.004 * 90.0 * spread;
+        let zero_point = [0, 128, 3, 255, 100][self.random.below(5)];
+        (w, b, QuantParams::per_tensor(scale, zero_point))
+    }
+
+    fn conv(
+        &mut self,
+        x: ValueId,
+        [out_c, kernel, stride, dilation, groups]: [usize; 5],
+    ) -> ValueId {
+        let group_in = self.graph.values[x].shape[1] / groups;
+        let shape = [out_c, group_in, kernel, kernel];
+        let (w, b, quant) = self.parameters(x, &shape, group_in * kernel * kernel);
+        let pad = (kernel - 1) * dilation / 2;
+        let ints = |value: usize, len| Attr::Ints(vec![value as i64; len]);
+        let attrs = Attrs::new()
+            .with("strides", ints(stride, 2))
+            .with("dilations", ints(dilation, 2))
+            .with("pads", ints(pad, 4))
+            .with("group", Attr::Int(groups as i64));
+        self.node("Conv", attrs, &[x, w, b], Some(quant))
+    }
+
+    fn gemm(&mut self, x: ValueId, out: usize) -> ValueId {
+        let depth = self.graph.values[x].shape[1];
+        let (w, b, quant) = self.parameters(x, &[out, depth], depth);
+        self.node("Gemm", Attrs::new().with("transB", Attr::Int(1)), &[x, w, b], Some(quant))
+    }
+
+    /// An operator without parameters whose output has a scale of its own.
+    fn plain(&mut self, op: &str, inputs: &[ValueId], scale: f32, zero_point: i32) -> ValueId {
+        let quant = QuantParams::per_tensor(scale * self.quant(inputs[0]).scale[0], zero_point);
+        self.node(op, Attrs::new(), inputs, Some(quant))
+    }
+
+    fn flatten(&mut self, x: ValueId) -> ValueId {
+        let quant = self.quant(x);
+        self.node("Flatten", Attrs::new(), &[x], Some(quant))
+    }
+
+    fn max_pool(&mut self, x: ValueId) -> ValueId {
+        let quant = self.graph.values[x].quant.clone();
+        let pair = |value| Attr::Ints(vec![value; 2]);
+        let attrs = Attrs::new().with("kernel_shape", pair(3)).with("strides", pair(2));
+        self.node("MaxPool", attrs, &[x], quant)
+    }
+
+    fn end(mut self, y: ValueId) -> Net {
+        self.graph.outputs.push(y);
+        self
+    }
+}
+
+fn codes(zero_point: i32) -> Option<QuantParams> {
+    Some(QuantParams::per_tensor(1.0 / 64.0, zero_point))
+}
+
+/// Inverted residuals with depthwise convolutions and a hard-swish.
+fn mobile() -> Net {
+    let (mut n, x) = Net::new(&[1, 3, 33, 29], codes(114), 1);
+    let x = n.conv(x, [16, 3, 2, 1, 1]);
+    let x = n.plain("HardSwish", &[x], 0.9, 12);
+    let y = n.conv(x, [48, 1, 1, 1, 1]);
+    let y = n.conv(y, [48, 3, 1, 1, 48]);
+    let y = n.conv(y, [16, 1, 1, 1, 1]);
+    let x = n.plain("Add", &[x, y], 1.7, 77);
+    let y = n.conv(x, [72, 1, 1, 1, 1]);
+    let y = n.conv(y, [72, 5, 2, 1, 72]);
+    let y = n.conv(y, [24, 1, 1, 1, 1]);
+    let y = n.plain("GlobalAveragePool", &[y], 0.4, 9);
+    let y = n.flatten(y);
+    let y = n.gemm(y, 100);
+    n.end(y)
+}
+
+/// Concatenations, pooling and a squeeze-and-excite.
+fn squeeze() -> Net {
+    let (mut n, x) = Net::new(&[2, 3, 31, 24], codes(0), 2);
+    let x = n.conv(x, [20, 3, 1, 1, 1]);
+    let x = n.max_pool(x);
+    let x = n.conv(x, [7, 1, 1, 1, 1]);
+    let (a, b) = (n.conv(x, [18, 1, 1, 1, 1]), n.conv(x, [18, 3, 1, 1, 1]));
+    let quant = n.quant(a);
+    let x = n.node("Concat", Attrs::new().with("axis", Attr::Int(1)), &[a, b], Some(quant));
+    let s = n.plain("GlobalAveragePool", &[x], 0.7, 130);
+    let s = n.conv(s, [36, 1, 1, 1, 1]);
+    let s = n.node("Sigmoid", Attrs::new(), &[s], Some(QuantParams::per_tensor(1.0 / 256.0, 0)));
+    let x = n.plain("Mul", &[x, s], 0.6, 20);
+    let y = n.conv(x, [11, 3, 2, 1, 1]);
+    n.end(y)
+}
+
+/// 3x3 convolutions of many channels, some by Winograd where there is such a kernel.
+fn residual() -> Net {
+    let (mut n, x) = Net::new(&[1, 48, 13, 14], codes(128), 3);
+    let y = n.conv(x, [64, 3, 1, 1, 1]);
+    let y = n.conv(y, [48, 3, 1, 1, 1]);
+    let x = n.plain("Add", &[x, y], 8.0, 100);
+    let y = n.conv(x, [96, 3, 2, 1, 1]);
+    let y = n.conv(y, [96, 3, 1, 1, 4]);
+    n.end(y)
+}
+
+/// The float path, whose order of operations is defined too.
+fn float() -> Net {
+    let (mut n, x) = Net::new(&[1, 3, 23, 25], None, 4);
+    let conv = |n: &mut Net, x: ValueId, [out_c, kernel, stride, groups]: [usize; 4]| {
+        let shape = [out_c, n.graph.values[x].shape[1] / groups, kernel, kernel];
+        let len = shape.iter().product();
+        let weights: Vec<f32> = (0..len).map(|_| n.random.next() as i16 as f32 / 65536.0).collect();
+        let w = n.constant(Tensor::from_slice(&shape, &weights), None);
+        let ints = |value: usize, len| Attr::Ints(vec![value as i64; len]);
+        let attrs = Attrs::new().with("strides", ints(stride, 2)).with("pads", ints(kernel / 2, 4));
+        n.node("Conv", attrs.with("group", Attr::Int(groups as i64)), &[x, w], None)
+    };
+    let x = conv(&mut n, x, [19, 3, 2, 1]);
+    let x = n.node("Relu", Attrs::new(), &[x], None);
+    let y = conv(&mut n, x, [19, 3, 1, 19]);
+    let y = conv(&mut n, y, [19, 1, 1, 1]);
+    let x = n.node("Add", Attrs::new(), &[x, y], None);
+    let x = n.max_pool(x);
+    let x = conv(&mut n, x, [37, 1, 1, 1]);
+    let x = n.node("GlobalAveragePool", Attrs::new(), &[x], None);
+    let x = n.node("Softmax", Attrs::new().with("axis", Attr::Int(1)), &[x], None);
+    n.end(x)
+}
+
+/// A convolution of each kind of numbers and of every number of channels up to 40, so that each
+/// kernel meets every tail.
+fn layers(all: &mut Sha256, shape: &dyn Fn(usize) -> [usize; 6]) {
+    for (n, &fill) in (1..=40).flat_map(|n| FILLS.iter().map(move |fill| (n, fill))) {
+        let [in_c, rest @ ..] = shape(n);
+        let (mut net, x) = Net::new(&[1, in_c, 5, 6], codes([0, 255, 128, 3][n % 4]), n as u64);
+        net.fill = fill;
+        let y = net.conv(x, rest);
+        run(net.end(y), all);
+    }
+}
+
+/// Matrix products of few rows and of every depth.
+fn vectors(all: &mut Sha256) {
+    for (depth, &fill) in (1..=70).flat_map(|n| FILLS.iter().map(move |fill| (n, fill))) {
+        let (mut net, x) = Net::new(&[1 + depth % 9, depth], codes(128), depth as u64);
+        net.fill = fill;
+        let y = net.gemm(x, depth * 7 % 90 + 1);
+        run(net.end(y), all);
+    }
+}
+
+/// Additions, products, tables and pooling of every length.
+fn elementwise(all: &mut Sha256) {
+    for len in (1..=80).chain([1000]) {
+        for (i, op) in ["Add", "Mul", "Sigmoid", "Softmax", "GlobalAveragePool", "MaxPool"]
+            .into_iter()
+            .enumerate()
+        {
+            let seed = (len * 6 + i) as u64;
+            let shape: &[usize] = if i < 4 { &[1, 1, 5, len] } else { &[1, len, 5, 7] };
+            let (mut net, x) = Net::new(shape, codes(90), seed);
+            let y = match op {
+                "MaxPool" => net.max_pool(x),
+                "Add" | "Mul" => {
+                    let other = (0..5 * len).map(|_| net.random.next() as u8).collect::<Vec<_>>();
+                    let quant = QuantParams::per_tensor(1.0 / 90.0, 200);
+                    let other = net.constant(Tensor::from_slice(shape, &other), Some(quant));
+                    net.plain(op, &[x, other], [2.0, 1.3][i], 111)
+                }
+                _ => net.plain(op, &[x], 0.5, 40),
+            };
+            run(net.end(y), all);
+        }
+    }
+}
+
+/// Runs a model on numbers of its kind and hashes the bytes of its outputs.
+fn run(mut net: Net, all: &mut Sha256) {
+    let input = &net.graph.values[net.graph.inputs[0]];
+    let (shape, dtype) = (input.shape.clone(), input.dtype);
+    let len = shape.iter().product();
+    let x = match (dtype, net.fill) {
+        (DType::F32, _) => {
+            let values = (0..len).map(|_| net.random.next() as i16 as f32 / 4096.0);
+            Tensor::from_slice(&shape, &values.collect::<Vec<_>>())
+        }
+        (_, fill) => {
+            let mut code = || match fill {
+                Fill::Random => net.random.next() as u8,
+                Fill::Ends => [0, 255][net.random.below(2)],
+                Fill::Constant(_, code) => code,
+            };
+            Tensor::from_slice(&shape, &(0..len).map(|_| code()).collect::<Vec<_>>())
+        }
+    };
+    let model = Model::from_graph(net.graph).expect("a valid model");
+    for output in model.session(1).run(&[("x", &x)], None).expect("its own input") {
+        all.update(output.bytes());
+    }
+}
