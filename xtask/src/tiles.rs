@@ -30,7 +30,7 @@ struct Kernel {
 const KERNELS: &[Kernel] = &[
     Kernel {
         target: X86,
-        name: "qconv_4x24c4__avxvnni",
+        name: "qconv_6x16c4__avxvnni",
         symbol: "quads_x86..AvxVnni",
         dot: ("vpdpbusd", 32),
         peer: "5x8c8__avxvnni",
@@ -47,7 +47,8 @@ const KERNELS: &[Kernel] = &[
     Kernel {
         target: ARM,
         name: "qconv_4x16c2__neon",
-        symbol: "quads_neon..Neon$LT$",
+        // NEON being always there, it is part of its caller.
+        symbol: "conv_u8_quads..QuadPanel",
         // Three instructions for 16: the first multiplication counts.
         dot: ("smull", 16),
         peer: "2x8c2s4__neonv8_mlal",
@@ -133,8 +134,8 @@ fn assembly(root: &Path, target: &str) -> Result<String> {
     Ok(std::fs::read_to_string(path)?)
 }
 
-/// Multiplications, loads and other instructions of the innermost loop of a kernel that has the most
-/// multiplications, and of those the fewest loads.
+/// Multiplications, registers loaded and other instructions of the innermost loop of a kernel that
+/// does the least beside multiplying: its full tile.
 fn loops(assembly: &str, kernel: &Kernel) -> Option<[u32; 3]> {
     let mut all = Vec::new();
     let mut function: Vec<&str> = Vec::new();
@@ -152,7 +153,8 @@ fn loops(assembly: &str, kernel: &Kernel) -> Option<[u32; 3]> {
             function.push(line.trim());
         }
     }
-    all.into_iter().max_by_key(|&[dots, loads, others]| (dots, -(loads as i32), -(others as i32)))
+    let besides = |&[dots, loads, others]: &[u32; 3]| f64::from(loads + others) / f64::from(dots);
+    all.into_iter().min_by(|a, b| besides(a).total_cmp(&besides(b)))
 }
 
 fn loops_of(function: &[&str], kernel: &Kernel, all: &mut Vec<[u32; 3]>) {
@@ -177,15 +179,19 @@ fn loops_of(function: &[&str], kernel: &Kernel, all: &mut Vec<[u32; 3]>) {
             if !is_instruction || line.ends_with(':') {
                 continue;
             }
-            let name = line.split_whitespace().next().unwrap_or_default();
+            // LLVM writes `{vex}` before instructions that AVX-512 has too.
+            let name =
+                line.trim_start_matches("{vex}").split_whitespace().next().unwrap_or_default();
             // A multiplication may read its weights from memory: that is a load of its own.
             let memory = match kernel.target {
                 X86 => line.contains('(') && !line.ends_with(')') && !name.starts_with("lea"),
                 _ => name.starts_with("ld"),
             };
-            let dot = name.trim_matches(['{', '}']) == kernel.dot.0;
+            // `ldp` loads two registers.
+            let loads = if name == "ldp" { 2 } else { u32::from(memory) };
+            let dot = name.trim_end_matches('2') == kernel.dot.0;
             counts[0] += u32::from(dot);
-            counts[1] += u32::from(memory);
+            counts[1] += loads;
             counts[2] += u32::from(!dot && !memory);
         }
         if counts[0] > 0 {

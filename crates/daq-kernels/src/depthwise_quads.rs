@@ -3,7 +3,7 @@
 //!
 //! The bytes of four taps are interleaved, so that every 32 bits hold one channel's four, which are
 //! multiplied by as many weights and added up. Windows of 3x3 and 5x5 take the taps of one
-//! column together: [`TILE`] neighbouring pixels share a column once it is interleaved. Any other
+//! column together: up to [`TILE`] neighbouring pixels share a column once it is interleaved. Any other
 //! window takes its taps in order, pixel by pixel.
 //!
 //! Fewer channels than a register holds are taken together with those of other pixels of the row: all
@@ -18,7 +18,7 @@ use crate::quads::Quads;
 use crate::requantize::SMALL;
 use crate::vector_f32::Work;
 
-/// Neighbouring pixels that share interleaved columns.
+/// Neighbouring pixels that share interleaved columns, at most.
 const TILE: usize = 4;
 
 /// A packed depthwise convolution.
@@ -174,7 +174,7 @@ impl<Q: Quads> PackedConv for QuadDepthwise<Q> {
                 let xs = x..shape.out_w.min(x + pixels.end - pixel);
                 pixel += xs.len();
                 let at = (row / shape.out_h, row % shape.out_h);
-                let most = TILE * Q::LANES * 4 / 16;
+                let most = Q::PIXELS * Q::LANES * 4 / 16;
                 let columns = self.taps.point_columns(input, at, xs.clone(), most, scratch);
                 // SAFETY: `ConvU8::with_kernel` made sure of the instruction set. The table's pointers
                 // lead to `extent` bytes, which the chunks add up to, for as many pixels as the kernels
@@ -231,7 +231,7 @@ impl<Q: Quads> Row<'_, Q> {
     /// # Safety
     ///
     /// This CPU has the registers. The table's pointers can be read for `W` bytes from the chunk's first
-    /// channel on, and are those of the row's pixels, rounded up to a multiple of `TILE` for each `W`
+    /// channel on, and are those of the row's pixels, rounded up to a multiple of `PIXELS` for each `W`
     /// codes of a register. The chunk's channels can be written for each pixel.
     #[inline(always)]
     unsafe fn chunk<const W: usize>(&self, chunk: &Chunk) {
@@ -257,12 +257,12 @@ impl<Q: Quads> Row<'_, Q> {
         let (table, pixels) = (&self.table, self.output.2);
         let lanes = Q::LANES * 4 / W;
         let fours_of_column = K.div_ceil(4);
-        for pixel in (0..pixels).step_by(TILE * lanes) {
-            // SAFETY: by the caller. Group `lane` of a register takes `TILE` pixels of its own. A window
+        for pixel in (0..pixels).step_by(Q::PIXELS * lanes) {
+            // SAFETY: by the caller. Group `lane` of a register takes `PIXELS` pixels of its own. A window
             // has `K * fours_of_column` fours.
             unsafe {
                 let mut sums = [bias_of::<Q>(chunk); TILE];
-                for column in 0..(TILE - 1) * S + K {
+                for column in 0..(Q::PIXELS - 1) * S + K {
                     for four in 0..fours_of_column {
                         let rows: [Q::Codes; 4] = std::array::from_fn(|i| {
                             if four * 4 + i >= K {
@@ -270,10 +270,10 @@ impl<Q: Quads> Row<'_, Q> {
                             }
                             let row = table.pointers.as_ptr().add((four * 4 + i) * table.columns);
                             let at = row.add(pixel * S + column);
-                            Q::load(W, |lane| (*at.add(lane * TILE * S)).add(chunk.first))
+                            Q::load(W, |lane| (*at.add(lane * Q::PIXELS * S)).add(chunk.first))
                         });
                         let taps = Q::interleave(rows);
-                        for (t, sums) in sums.iter_mut().enumerate() {
+                        for (t, sums) in sums.iter_mut().enumerate().take(Q::PIXELS) {
                             if column >= t * S && column - t * S < K {
                                 let at = (column - t * S) * fours_of_column + four;
                                 let weights = at * Q::LANES * 16 * Q::WEIGHT;
@@ -282,8 +282,8 @@ impl<Q: Quads> Row<'_, Q> {
                         }
                     }
                 }
-                for (t, sums) in sums.into_iter().enumerate() {
-                    self.store::<W>(chunk, sums, |lane| pixel + lane * TILE + t);
+                for (t, sums) in sums.into_iter().enumerate().take(Q::PIXELS) {
+                    self.store::<W>(chunk, sums, |lane| pixel + lane * Q::PIXELS + t);
                 }
             }
         }

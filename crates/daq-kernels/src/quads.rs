@@ -49,6 +49,8 @@ pub(crate) trait Quads: Copy + Send + Sync + std::fmt::Debug + 'static {
     const VECTORS: usize;
     /// Pixels of a tile at most, by the registers of a panel.
     const ROWS: [usize; 4];
+    /// Pixels of a depthwise convolution that share columns, at most 4: what the registers hold.
+    const PIXELS: usize;
     /// Inputs of a dense convolution that are read together.
     const STEP: usize = 4;
     /// What is taken off each code before it is multiplied.

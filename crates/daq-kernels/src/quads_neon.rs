@@ -34,6 +34,7 @@ macro_rules! neon {
 
         const LANES: usize = 4;
         const VECTORS: usize = 4;
+        const PIXELS: usize = 4;
 
         #[inline(always)]
         unsafe fn load_sums(from: *const i32) -> int32x4_t {
@@ -236,10 +237,10 @@ impl<const PAIRS: bool> Quads for Neon<PAIRS> {
                     };
                     vreinterpret_s16_u8(veor_u8(codes, vdup_n_u8(128)))
                 });
-                let pairs = codes.map(|c| [vdup_lane_s16::<0>(c), vdup_lane_s16::<1>(c)]);
+                let pairs = codes.map(|c| [vdupq_lane_s16::<0>(c), vdupq_lane_s16::<1>(c)]);
                 quad(sums, pairs, lines.add(step * Self::line(N)));
                 if two {
-                    let pairs = codes.map(|c| [vdup_lane_s16::<2>(c), vdup_lane_s16::<3>(c)]);
+                    let pairs = codes.map(|c| [vdupq_lane_s16::<2>(c), vdupq_lane_s16::<3>(c)]);
                     quad(sums, pairs, lines.add((step + 1) * Self::line(N)));
                 }
                 step += 2;
@@ -252,19 +253,29 @@ impl<const PAIRS: bool> Quads for Neon<PAIRS> {
 #[inline(always)]
 unsafe fn quad<const R: usize, const N: usize>(
     sums: &mut [[int32x4_t; N]; R],
-    pairs: [[int16x4_t; 2]; R],
+    pairs: [[int16x8_t; 2]; R],
     line: *const u8,
 ) {
-    // SAFETY: the caller's promise: the line is that of `N` registers.
+    // SAFETY: the caller's promise: the line is that of `N` registers, two of which are loaded at
+    // once, but for the last one of an odd number.
     unsafe {
-        for v in 0..N {
-            let first = vld1_s8(line.add(v * 8).cast());
-            let second = vld1_s8(line.add((N + v) * 8).cast());
+        let load = |at: usize, both: bool| match both {
+            true => vld1q_s8(line.add(at * 8).cast()),
+            false => vcombine_s8(vld1_s8(line.add(at * 8).cast()), vdup_n_s8(0)),
+        };
+        for v in (0..N).step_by(2) {
+            let both = v + 1 < N;
+            let weights = [load(v, both), load(N + v, both)];
             for (sums, pairs) in sums.iter_mut().zip(&pairs) {
-                let [a, b] = pairs.map(|pair| vreinterpret_s8_s16(pair));
+                let [a, b] = pairs.map(|pair| vreinterpretq_s8_s16(pair));
                 // Exact: these weights are within -127..=127.
-                let products = vmlal_s8(vmull_s8(a, first), b, second);
+                let products = vmull_s8(vget_low_s8(a), vget_low_s8(weights[0]));
+                let products = vmlal_s8(products, vget_low_s8(b), vget_low_s8(weights[1]));
                 sums[v] = vpadalq_s16(sums[v], products);
+                if both {
+                    let products = vmlal_high_s8(vmull_high_s8(a, weights[0]), b, weights[1]);
+                    sums[v + 1] = vpadalq_s16(sums[v + 1], products);
+                }
             }
         }
     }

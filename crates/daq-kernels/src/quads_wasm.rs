@@ -20,6 +20,7 @@ impl Quads for Simd128 {
     const LANES: usize = 4;
     const VECTORS: usize = 4;
     const ROWS: [usize; 4] = [8, 4, 3, 2];
+    const PIXELS: usize = 2;
     const WEIGHT: usize = 2;
     const RANGE: (i16, i16) = (-255, 255);
 

@@ -29,6 +29,7 @@ impl Quads for Sse41 {
     const LANES: usize = 4;
     const VECTORS: usize = 4;
     const ROWS: [usize; 4] = [8, 4, 3, 2];
+    const PIXELS: usize = 2;
     const WEIGHT: usize = 2;
     const RANGE: (i16, i16) = (-255, 255);
 
@@ -157,8 +158,9 @@ impl Quads for AvxVnni {
     type Taps = [__m256i; 4];
 
     const LANES: usize = 8;
-    const VECTORS: usize = 3;
-    const ROWS: [usize; 4] = [8, 6, 4, 0];
+    const VECTORS: usize = 2;
+    const ROWS: [usize; 4] = [8, 6, 0, 0];
+    const PIXELS: usize = 2;
 
     #[inline(always)]
     unsafe fn load_sums(from: *const i32) -> __m256i {
@@ -265,6 +267,7 @@ impl Quads for Avx512Vnni {
     const LANES: usize = 16;
     const VECTORS: usize = 4;
     const ROWS: [usize; 4] = [8, 8, 8, 6];
+    const PIXELS: usize = 4;
 
     #[inline(always)]
     unsafe fn load_sums(from: *const i32) -> __m512i {
