@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 
 use crate::conv_u8_dense::{Panel, Part};
-use crate::quads::{Quads, TileInput};
+use crate::quads::{Aligned, Quads, TileInput};
 use crate::requantize::SMALL;
 use crate::vector_f32::Work;
 
@@ -17,7 +17,7 @@ pub(crate) struct QuadPanel<Q> {
     steps: usize,
     offset: usize,
     /// As in [`TileInput`].
-    lines: Vec<u8>,
+    lines: Aligned,
     extra: Vec<(Vec<u32>, Vec<u8>)>,
     bias: Vec<i32>,
     multipliers: Vec<f32>,
@@ -71,7 +71,7 @@ impl<Q: Quads> Panel for QuadPanel<Q> {
             }
         };
         let excess = |weight: i16| weight - weight.clamp(low, high);
-        let mut lines = vec![0; taps * steps * Q::line(vectors)];
+        let mut lines = Aligned::zeroed(taps * steps * Q::line(vectors));
         let mut extra = vec![(Vec::new(), Vec::new()); taps];
         let exceeds = part.rows.iter().any(|&weight| excess(weight) != 0);
         for (i, line) in lines.chunks_exact_mut(Q::line(vectors)).enumerate() {

@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 use crate::ConvShape;
 use crate::conv_u8::{ConvU8Params, PackedConv, Part};
 use crate::conv_u8_taps::{SCRATCH, Taps};
-use crate::quads::Quads;
+use crate::quads::{Aligned, Quads};
 use crate::requantize::SMALL;
 use crate::vector_f32::Work;
 
@@ -50,7 +50,7 @@ struct Chunk {
     first: usize,
     channels: usize,
     /// For each four taps, those of four registers of sums.
-    weights: Vec<u8>,
+    weights: Aligned,
     /// Four registers.
     bias: Vec<i32>,
     multipliers: Vec<f32>,
@@ -102,7 +102,7 @@ impl Chunk {
             width,
             first,
             channels,
-            weights: vec![0; fours.len() * lines],
+            weights: Aligned::zeroed(fours.len() * lines),
             bias: vec![0; 4 * Q::LANES],
             multipliers: vec![0.0; 4 * Q::LANES],
             small: params.multipliers[first..][..channels].iter().all(|&m| m < SMALL),
@@ -180,11 +180,12 @@ impl<Q: Quads> PackedConv for QuadDepthwise<Q> {
                 // lead to `extent` bytes, which the chunks add up to, for as many pixels as the kernels
                 // take at a time; the caller answers for the pixels of `xs`.
                 unsafe {
-                    Q::run(Row {
+                    let row = Row {
                         conv: self,
                         table: Table { shape, pointers: &scratch.pointers, columns },
                         output: (to, stride, xs.len()),
-                    });
+                    };
+                    self.chunks.iter().for_each(|chunk| row.run(chunk));
                 }
                 // SAFETY: past the pixels of `xs`, within the output or at its end.
                 to = unsafe { to.add(xs.len() * stride) };
@@ -209,40 +210,57 @@ struct Row<'a, Q> {
     output: (*mut u8, usize, usize),
 }
 
-impl<Q: Quads> Work for Row<'_, Q> {
+/// One chunk of a row, `W` channels wide, with a `K`x`K` window of horizontal stride `S`, or with any
+/// window where `K` is 0. Each is a function of its own: one function of all of them is more than
+/// compilers keep in registers.
+struct OneChunk<'a, Q, const W: usize, const K: usize, const S: usize>(&'a Row<'a, Q>, &'a Chunk);
+
+impl<Q: Quads, const W: usize, const K: usize, const S: usize> Work for OneChunk<'_, Q, W, K, S> {
     #[inline(always)]
     unsafe fn run(self) {
-        for chunk in &self.conv.chunks {
-            // SAFETY: kernel and width are matched; the caller answers for the rest.
-            unsafe {
-                match chunk.width {
-                    64 if Q::LANES >= 16 => self.chunk::<64>(chunk),
-                    32 if Q::LANES >= 8 => self.chunk::<32>(chunk),
-                    _ => self.chunk::<16>(chunk),
-                }
+        // SAFETY: the caller's promise.
+        unsafe {
+            match K {
+                0 => self.0.any::<W>(self.1),
+                _ => self.0.square::<W, K, S>(self.1),
             }
         }
     }
 }
 
 impl<Q: Quads> Row<'_, Q> {
+    /// Computes the channels of a chunk.
+    ///
+    /// # Safety
+    ///
+    /// This CPU has the registers. The table's pointers can be read for the chunk's width from its
+    /// first channel on, and are those of the row's pixels, rounded up to a multiple of `PIXELS` for each
+    /// width of a register. The chunk's channels can be written for each pixel.
+    unsafe fn run(&self, chunk: &Chunk) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match chunk.width {
+                64 if Q::LANES >= 16 => self.window::<64>(chunk),
+                32 if Q::LANES >= 8 => self.window::<32>(chunk),
+                _ => self.window::<16>(chunk),
+            }
+        }
+    }
+
     /// Computes the channels of a chunk `W` wide.
     ///
     /// # Safety
     ///
-    /// This CPU has the registers. The table's pointers can be read for `W` bytes from the chunk's first
-    /// channel on, and are those of the row's pixels, rounded up to a multiple of `PIXELS` for each `W`
-    /// codes of a register. The chunk's channels can be written for each pixel.
-    #[inline(always)]
-    unsafe fn chunk<const W: usize>(&self, chunk: &Chunk) {
+    /// As for [`run`](Self::run).
+    unsafe fn window<const W: usize>(&self, chunk: &Chunk) {
         // SAFETY: the caller's promise.
         unsafe {
             match self.conv.kernel {
-                Window::Square3Stride1 => self.square::<W, 3, 1>(chunk),
-                Window::Square3Stride2 => self.square::<W, 3, 2>(chunk),
-                Window::Square5Stride1 => self.square::<W, 5, 1>(chunk),
-                Window::Square5Stride2 => self.square::<W, 5, 2>(chunk),
-                Window::Any => self.any::<W>(chunk),
+                Window::Square3Stride1 => Q::run(OneChunk::<Q, W, 3, 1>(self, chunk)),
+                Window::Square3Stride2 => Q::run(OneChunk::<Q, W, 3, 2>(self, chunk)),
+                Window::Square5Stride1 => Q::run(OneChunk::<Q, W, 5, 1>(self, chunk)),
+                Window::Square5Stride2 => Q::run(OneChunk::<Q, W, 5, 2>(self, chunk)),
+                Window::Any => Q::run(OneChunk::<Q, W, 0, 0>(self, chunk)),
             }
         }
     }
@@ -251,7 +269,7 @@ impl<Q: Quads> Row<'_, Q> {
     ///
     /// # Safety
     ///
-    /// As for [`chunk`](Self::chunk); the chunk's weights are those of such a window.
+    /// As for [`run`](Self::run); the chunk's weights are those of such a window.
     #[inline(always)]
     unsafe fn square<const W: usize, const K: usize, const S: usize>(&self, chunk: &Chunk) {
         let (table, pixels) = (&self.table, self.output.2);
@@ -293,7 +311,7 @@ impl<Q: Quads> Row<'_, Q> {
     ///
     /// # Safety
     ///
-    /// As for [`chunk`](Self::chunk); the chunk's weights are those of all taps in order.
+    /// As for [`run`](Self::run); the chunk's weights are those of all taps in order.
     #[inline(always)]
     unsafe fn any<const W: usize>(&self, chunk: &Chunk) {
         let (table, shape, pixels) = (&self.table, self.table.shape, self.output.2);
@@ -322,7 +340,7 @@ impl<Q: Quads> Row<'_, Q> {
     ///
     /// # Safety
     ///
-    /// As for [`chunk`](Self::chunk).
+    /// As for [`run`](Self::run).
     #[inline(always)]
     unsafe fn store<const W: usize>(
         &self,

@@ -26,6 +26,8 @@ mod depthwise_f32;
 mod depthwise_quads;
 #[cfg(target_arch = "x86_64")]
 mod depthwise_u8;
+#[cfg(target_arch = "x86_64")]
+mod depthwise_vnni;
 
 mod elementwise_f32;
 #[cfg(target_arch = "x86_64")]

@@ -188,6 +188,37 @@ pub(crate) trait Quads: Copy + Send + Sync + std::fmt::Debug + 'static {
     unsafe fn run(work: impl Work);
 }
 
+/// Bytes that begin at a multiple of 64, so that no register of them crosses a cache line.
+#[derive(Debug)]
+pub(crate) struct Aligned {
+    bytes: Vec<u8>,
+    first: usize,
+}
+
+impl Aligned {
+    /// So many zeros.
+    pub(crate) fn zeroed(len: usize) -> Aligned {
+        let bytes = vec![0; len + 63];
+        let first = bytes.as_ptr().align_offset(64).min(63);
+        Aligned { bytes, first }
+    }
+}
+
+impl std::ops::Deref for Aligned {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.first..][..self.bytes.len() - 63]
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let len = self.bytes.len() - 63;
+        &mut self.bytes[self.first..][..len]
+    }
+}
+
 impl TileInput<'_> {
     /// Where the inputs of each pixel's tap begin.
     ///
@@ -256,7 +287,6 @@ mod tests {
         {
             check::<crate::quads_x86::Sse41>(crate::Isa::Sse41);
             check::<crate::quads_x86::AvxVnni>(crate::Isa::AvxVnni);
-            check::<crate::quads_x86::Avx512Vnni>(crate::Isa::Avx512Vnni);
         }
         #[cfg(target_arch = "aarch64")]
         {

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::quads::Quads;
-use crate::requantize::{avx2, avx512};
+use crate::requantize::avx2;
 use crate::vector_f32::Work;
 
 /// SSE4.1: 16-bit products, `pmaddwd`, which adds two of them in 32 bits. Exact for every weight of
@@ -14,10 +14,6 @@ pub(crate) struct Sse41;
 /// AVX-VNNI: `vpdpbusd` on 8 sums, which never saturates.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AvxVnni;
-
-/// AVX512-VNNI: the same on 16 sums.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512Vnni;
 
 impl Quads for Sse41 {
     type Sums = __m128i;
@@ -251,168 +247,6 @@ impl Quads for AvxVnni {
     }
 
     #[target_feature(enable = "avx2,fma,avxvnni")]
-    unsafe fn run(work: impl Work) {
-        // SAFETY: the caller's promise.
-        unsafe { work.run() }
-    }
-}
-
-impl Quads for Avx512Vnni {
-    type Sums = __m512i;
-    type Codes = __m512i;
-    type Weights = __m512i;
-    type Floats = __m512;
-    type Taps = [__m512i; 4];
-
-    const LANES: usize = 16;
-    const VECTORS: usize = 4;
-    const ROWS: [usize; 4] = [8, 8, 8, 6];
-    const PIXELS: usize = 4;
-
-    #[inline(always)]
-    unsafe fn load_sums(from: *const i32) -> __m512i {
-        // SAFETY: as the trait says; so in all functions below.
-        unsafe { _mm512_loadu_si512(from.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_weights(from: *const u8) -> __m512i {
-        // SAFETY: see `load_sums`.
-        unsafe { _mm512_loadu_si512(from.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_floats(from: *const f32) -> __m512 {
-        // SAFETY: see `load_sums`.
-        unsafe { _mm512_loadu_ps(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn broadcast(from: *const u8) -> __m512i {
-        // SAFETY: see `load_sums`; the read is unaligned.
-        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
-    }
-
-    #[inline(always)]
-    unsafe fn load(width: usize, at: impl Fn(usize) -> *const u8) -> __m512i {
-        // SAFETY: see `load_sums`.
-        unsafe {
-            match width {
-                64 => _mm512_loadu_si512(at(0).cast()),
-                32 => {
-                    let low = _mm512_castsi256_si512(_mm256_loadu_si256(at(0).cast()));
-                    _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(at(1).cast()))
-                }
-                _ => {
-                    let a = _mm512_castsi128_si512(_mm_loadu_si128(at(0).cast()));
-                    let a = _mm512_inserti32x4::<1>(a, _mm_loadu_si128(at(1).cast()));
-                    let a = _mm512_inserti32x4::<2>(a, _mm_loadu_si128(at(2).cast()));
-                    _mm512_inserti32x4::<3>(a, _mm_loadu_si128(at(3).cast()))
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn nothing() -> __m512i {
-        // SAFETY: see `load_sums`.
-        unsafe { _mm512_setzero_si512() }
-    }
-
-    #[inline(always)]
-    unsafe fn dot(sums: __m512i, codes: __m512i, weights: __m512i) -> __m512i {
-        // SAFETY: see `load_sums`.
-        unsafe { _mm512_dpbusd_epi32(sums, codes, weights) }
-    }
-
-    #[inline(always)]
-    unsafe fn interleave([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
-        // SAFETY: see `load_sums`.
-        unsafe {
-            let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
-            let (ab_high, cd_high) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
-            [
-                _mm512_unpacklo_epi16(ab, cd),
-                _mm512_unpackhi_epi16(ab, cd),
-                _mm512_unpacklo_epi16(ab_high, cd_high),
-                _mm512_unpackhi_epi16(ab_high, cd_high),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn accumulate(sums: &mut [__m512i; 4], taps: &[__m512i; 4], weights: *const u8) {
-        for v in 0..4 {
-            // SAFETY: see `load_sums`.
-            unsafe {
-                sums[v] = Self::dot(sums[v], taps[v], Self::load_weights(weights.add(v * 64)))
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn requantize<const SMALL: bool>(
-        sums: [__m512i; 4],
-        multipliers: [__m512; 4],
-        zero_point: u8,
-    ) -> __m512i {
-        // SAFETY: see `load_sums`.
-        unsafe { avx512::Requantizer::<SMALL>::new(zero_point).four(sums, multipliers) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(codes: __m512i, to: *mut u8) {
-        // SAFETY: see `load_sums`.
-        unsafe { _mm512_storeu_si512(to.cast(), codes) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_groups(
-        codes: __m512i,
-        width: usize,
-        bytes: usize,
-        to: impl Fn(usize) -> Option<*mut u8>,
-    ) {
-        // SAFETY: see `load_sums`; masks keep to the bytes that may be written.
-        unsafe {
-            let mask = u64::MAX >> (64 - bytes);
-            match width {
-                64 => match (to(0), bytes) {
-                    (None, _) => {}
-                    (Some(to), 64) => _mm512_storeu_si512(to.cast(), codes),
-                    (Some(to), _) => _mm512_mask_storeu_epi8(to.cast(), mask, codes),
-                },
-                32 => {
-                    let halves =
-                        [_mm512_castsi512_si256(codes), _mm512_extracti64x4_epi64::<1>(codes)];
-                    for (i, codes) in halves.into_iter().enumerate() {
-                        match (to(i), bytes) {
-                            (None, _) => {}
-                            (Some(to), 32) => _mm256_storeu_si256(to.cast(), codes),
-                            (Some(to), _) => _mm256_mask_storeu_epi8(to.cast(), mask as u32, codes),
-                        }
-                    }
-                }
-                _ => {
-                    let quarters = [
-                        _mm512_castsi512_si128(codes),
-                        _mm512_extracti32x4_epi32::<1>(codes),
-                        _mm512_extracti32x4_epi32::<2>(codes),
-                        _mm512_extracti32x4_epi32::<3>(codes),
-                    ];
-                    for (i, codes) in quarters.into_iter().enumerate() {
-                        match (to(i), bytes) {
-                            (None, _) => {}
-                            (Some(to), 16) => _mm_storeu_si128(to.cast(), codes),
-                            (Some(to), _) => _mm_mask_storeu_epi8(to.cast(), mask as u16, codes),
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
     unsafe fn run(work: impl Work) {
         // SAFETY: the caller's promise.
         unsafe { work.run() }

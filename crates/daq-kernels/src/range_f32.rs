@@ -47,9 +47,7 @@ fn range(data: &[f32]) -> RangeF32 {
         size[i] = size[i].max(x.abs().to_bits());
     };
     for chunk in chunks {
-        for i in 0..LANES {
-            take(i, chunk[i]);
-        }
+        chunk.iter().enumerate().for_each(|(i, &x)| take(i, x));
     }
     rest.iter().enumerate().for_each(|(i, &x)| take(i, x));
     RangeF32 {
