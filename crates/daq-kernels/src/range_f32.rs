@@ -82,7 +82,8 @@ mod tests {
                 for at in 0..len {
                     let mut data: Vec<f32> = (0..len).map(|i| (i % 7) as f32 - 3.5).collect();
                     let ends = |data: &[f32]| {
-                        data.iter().fold((f32::MAX, f32::MIN), |(a, b), &x| (a.min(x), b.max(x)))
+                        let none = (f32::INFINITY, f32::NEG_INFINITY);
+                        data.iter().fold(none, |(a, b), &x| (a.min(x), b.max(x)))
                     };
                     for (x, finite) in [
                         (-9.5, true),
