@@ -20,7 +20,7 @@ pub static KERNELS: &[Kernel<UnsafeExp>] = &[
 const BLOCK: usize = 2048;
 
 /// `exp(x - max) / sum(exp(x - max))` of each row of `len` elements; the largest is subtracted, the
-/// sum is taken in order, and the exponential is that of [`exp`]. A NaN spreads over its row.
+/// sum is taken in order, and the exponential that of [`KERNELS`]. A NaN spreads over its row.
 ///
 /// # Panics
 ///
