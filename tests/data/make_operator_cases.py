@@ -98,11 +98,15 @@ def case(name, nodes, inputs, constants=None, outputs=("y",), opset=17, scales=N
 def main():
     import operator_cases_8bit
     import operator_cases_float
+    import operator_cases_indices
+    import operator_cases_layers
     import operator_cases_logic
 
     operator_cases_float.make()
     operator_cases_8bit.make()
     operator_cases_logic.make()
+    operator_cases_indices.make()
+    operator_cases_layers.make()
     if failures:
         sys.exit("\n".join(failures))
     OUT.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,11 @@
-//! Maintenance commands: `cargo xtask codegen`, `digest`, `header`, `instructions`,
-//! `tiles`.
+//! Maintenance commands: `cargo xtask codegen`, `conformance`, `digest`, `header`,
+//! `instructions`, `tiles`.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+mod conformance;
 mod digest;
 mod flatbuffers;
 mod header;
@@ -24,12 +25,16 @@ fn main() -> Result<()> {
         Some("header") => header::header(root, write),
         Some("instructions") => instructions::count(root, write),
         Some("tiles") => tiles::count(root, write),
+        Some("conformance") if std::env::args().len() == 3 => {
+            conformance::run(root, &std::env::args().nth(2).unwrap_or_default())
+        }
         _ => bail!(
             "usage: cargo xtask codegen (rewrites the code made from schemas)\n       \
              cargo xtask digest [--write] (compares results on all instruction sets)\n       \
              cargo xtask header [--write] (compares or makes the C header)\n       \
              cargo xtask instructions [--write] (counts those of each kernel, under valgrind)\n       \
-             cargo xtask tiles [--write] (counts those of the inner loops, in the assembly)"
+             cargo xtask tiles [--write] (counts those of the inner loops, in the assembly)\n       \
+             cargo xtask conformance DIR (runs ONNX's node tests, writes docs/conformance.md)"
         ),
     }
 }

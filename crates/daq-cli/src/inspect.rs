@@ -10,6 +10,7 @@ use daq::{Graph, Layout, Node, Op, QuantParams, Spec, Value};
 use daq_quant::qdq;
 use serde::Serialize;
 
+use crate::islands::{self, islands};
 use crate::model;
 use crate::options::ShapeArgs;
 use crate::output;
@@ -17,6 +18,7 @@ use crate::output;
 const EXAMPLE: &str = "\
 Examples:
   daq inspect quant-mobilenet_v2.onnx
+  daq inspect --islands quant-mobilenet_v2.onnx
   daq inspect --operators
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
@@ -31,6 +33,9 @@ pub struct Args {
     /// List the supported operators and how each behaves in 8 bits
     #[arg(long, conflicts_with = "model")]
     pub operators: bool,
+    /// List the operators that compute floats, why, and what they cost
+    #[arg(long, conflicts_with = "operators")]
+    pub islands: bool,
     #[command(flatten)]
     pub shapes: ShapeArgs,
     /// Print JSON
@@ -87,6 +92,14 @@ struct Row {
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let Some(path) = &args.model else { return operators(args.json, out) };
     let graph = model::open(path, &args.shapes)?;
+    if args.islands {
+        let islands = islands(&graph, &qdq::float_because(&graph));
+        match args.json {
+            true => writeln!(out, "{}", serde_json::to_string_pretty(&islands)?)?,
+            false => islands::print(&islands, graph.nodes.len(), out)?,
+        }
+        return Ok(());
+    }
     let settings = model::preprocess(&graph, path)?;
     let settings = settings.map(|p| serde_json::from_str(&p.to_json())).transpose()?;
     let report = report(&graph, settings);
@@ -256,16 +269,27 @@ fn behaviour(name: &str) -> Option<&'static str> {
     let attrs = Attrs::new()
         .with("axes", Attr::Ints(vec![0]))
         .with("axis", Attr::Int(0))
+        .with("block_shape", Attr::Ints(vec![1]))
         .with("blocksize", Attr::Int(1))
+        .with("depth", Attr::Int(1))
+        .with("direction", Attr::Str("LEFT".into()))
+        .with("hidden_size", Attr::Int(1))
+        .with("image_shape", Attr::Ints(vec![1]))
+        .with("k", Attr::Int(1))
         .with("kernel_shape", Attr::Ints(vec![1, 1]))
+        .with("num_groups", Attr::Int(1))
         .with("ends", Attr::Ints(vec![1]))
         .with("pads", Attr::Ints(vec![0, 0]))
+        .with("repeats", Attr::Ints(vec![1]))
         .with("starts", Attr::Ints(vec![0]))
         .with("scales", Attr::Floats(vec![1.0; 4]))
         .with("shape", Attr::Ints(vec![1]))
         .with("size", Attr::Int(1))
         .with("to", Attr::Int(1));
-    let made = [Attrs::new(), attrs].iter().find_map(|a| Op::from_attrs(name, a)?.ok())?;
+    // AffineGrid's size is a list, LRN's a number; BitShift's direction is no recurrent operator's.
+    let lists = Attrs::new().with("size", Attr::Ints(vec![1; 4])).with("hidden_size", Attr::Int(1));
+    let made = [Attrs::new(), attrs, lists];
+    let made = made.iter().find_map(|a| Op::from_attrs(name, a)?.ok())?;
     Some(match made.quantization() {
         Quantization::Never => "stays in float",
         Quantization::Codes => "runs on codes, gives indices",

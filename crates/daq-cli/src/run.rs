@@ -13,6 +13,7 @@ use daq_quant::preprocess::Preprocess;
 use daq_quant::samples::{PreparedDataset, to_array};
 use serde::Serialize;
 
+use crate::dynamic;
 use crate::messages;
 use crate::model;
 use crate::options::{PreprocessArgs, ShapeArgs, threads};
@@ -55,6 +56,9 @@ pub struct Args {
     pub preprocess: PreprocessArgs,
     #[command(flatten)]
     pub shapes: ShapeArgs,
+    /// Take arrays of any shape that the model takes; it is planned again for each new shape
+    #[arg(long, conflicts_with = "shapes")]
+    pub dynamic: bool,
     /// Overwrite OUT.npz even if it is no .npz file
     #[arg(long)]
     pub force: bool,
@@ -65,14 +69,14 @@ pub struct Args {
 
 /// What the model said about one sample.
 #[derive(Serialize)]
-struct Said {
-    input: String,
-    outputs: Vec<Summary>,
+pub struct Said {
+    pub input: String,
+    pub outputs: Vec<Summary>,
 }
 
 /// One output.
 #[derive(Serialize)]
-struct Summary {
+pub struct Summary {
     name: String,
     shape: Vec<usize>,
     #[serde(rename = "type")]
@@ -100,6 +104,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
             args.inputs.iter().chain([&args.model]).map(PathBuf::as_path).collect();
         let ours = |path: &Path| read_npz(path).is_ok();
         output::check(path, &inputs, "an .npz file", ours, args.force)?;
+    }
+    if args.dynamic {
+        return dynamic::run(args, out);
     }
     let graph = model::open(&args.model, &args.shapes)?;
     let names = model::class_names(&graph, args.labels.as_deref())?;
@@ -260,7 +267,7 @@ fn quantized(port: &Port, tensor: &Tensor) -> Result<Tensor> {
     Ok(Tensor::from_slice(tensor.shape(), &codes))
 }
 
-fn summary(port: &Port, tensor: &Tensor, top: usize, names: &[String]) -> Summary {
+pub fn summary(port: &Port, tensor: &Tensor, top: usize, names: &[String]) -> Summary {
     let values = as_f32(tensor);
     let fold = |f: fn(f32, f32) -> f32| values.iter().copied().reduce(f).unwrap_or(f32::NAN).into();
     let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
@@ -296,7 +303,7 @@ fn as_f32(tensor: &Tensor) -> Vec<f32> {
     }
 }
 
-fn print(said: &Said, out: &mut dyn Write) -> Result<()> {
+pub fn print(said: &Said, out: &mut dyn Write) -> Result<()> {
     writeln!(out, "{}", said.input)?;
     for o in &said.outputs {
         if o.top.is_empty() {

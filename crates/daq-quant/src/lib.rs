@@ -6,6 +6,7 @@ pub mod auto;
 pub mod calibrate;
 pub mod compare;
 pub mod dataset;
+pub mod dynamic;
 pub mod entropy;
 pub mod evaluate;
 pub mod files;

@@ -11,6 +11,7 @@ use daq::{DType, Graph, Node, Op, QuantParams, Value, ValueId};
 
 use crate::quantize::FLOAT_INPUT;
 
+mod by_channel;
 mod simplify;
 
 const QUANTIZED: &str = "_QuantizeLinear_Output";

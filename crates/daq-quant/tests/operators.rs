@@ -39,9 +39,6 @@ struct Case {
 
 /// Cases in a form that daq declines, with a part of its message.
 const DECLINED: &[(&str, &str)] = &[
-    ("average_pool.dilated", "a dilated AveragePool"),
-    ("dequantize_linear.axis_at_the_edge", "more than one scale"),
-    ("quantize_linear.axis_at_the_edge", "more than one scale"),
     ("resize.channels", "Resize of axis 1"),
     ("resize.not_larger_18", "keep_aspect_ratio_policy"),
     ("resize.not_smaller_18", "keep_aspect_ratio_policy"),

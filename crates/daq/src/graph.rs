@@ -216,11 +216,6 @@ impl Graph {
                 check_quant(value, quant).or_else(|why| bad(format!("`{}`: {why}", value.name)))?;
             }
         }
-        let ports = self.inputs.iter().chain(&self.outputs).map(|&id| &self.values[id]);
-        let per_channel = |v: &&Value| v.quant.as_ref().is_some_and(|q| !q.is_per_tensor());
-        if let Some(port) = ports.into_iter().find(per_channel) {
-            return bad(format!("input or output `{}` has more than one scale", port.name));
-        }
         let ends: HashSet<ValueId> = self.inputs.iter().chain(&self.outputs).copied().collect();
         if let Some((_, value)) = self.values.iter().enumerate().find(|(id, value)| {
             value.layout != Layout::Plain && (value.data.is_some() || !ends.contains(id))

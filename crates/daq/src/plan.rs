@@ -39,7 +39,7 @@ pub struct Port {
     pub shape: Vec<usize>,
     /// The order of the elements.
     pub layout: Layout,
-    /// The scale at which codes stand for real numbers, where there is one.
+    /// The scale at which codes stand for real numbers, where there is one for all of them.
     pub quant: Option<QuantParams>,
 }
 

@@ -155,6 +155,7 @@ fn cases() -> Vec<Case> {
         ("ConstantOfShape", with("shape", ints(&[2, 3])), vec![]),
         ("Cast", with("to", Attr::Int(2)), vec![x]),
     ];
+    cases.extend(newer_cases(x));
     for name in ["Softmax", "LogSoftmax", "GlobalAveragePool", "GlobalMaxPool", "Shape", "Relu"] {
         cases.push((name, none(), vec![x]));
     }
@@ -165,6 +166,65 @@ fn cases() -> Vec<Case> {
         cases.push((name, none(), vec![x, &[4, 1, 1]]));
     }
     cases
+}
+
+/// Operators whose index and weight inputs are constant here as well.
+fn newer_cases(x: &'static [usize]) -> Vec<Case> {
+    let none = Attrs::new;
+    let with = |name: &str, value: Attr| Attrs::new().with(name, value);
+    let hidden = || with("hidden_size", Attr::Int(3));
+    let square = || with("kernel_shape", ints(&[2, 2]));
+    vec![
+        ("AffineGrid", with("size", ints(&[1, 1, 4, 5])), vec![&[1, 2, 3]]),
+        ("CenterCropPad", with("shape", ints(&[2, 9])).with("axes", ints(&[1, 3])), vec![x]),
+        (
+            "Col2Im",
+            with("image_shape", ints(&[3, 4])).with("block_shape", ints(&[2, 2])),
+            vec![&[1, 8, 6]],
+        ),
+        ("CumSum", with("axis", Attr::Int(1)), vec![x]),
+        ("DeformConv", none(), vec![&[1, 2, 4, 4], &[3, 2, 2, 2], &[1, 8, 3, 3]]),
+        ("Det", none(), vec![&[2, 3, 3]]),
+        ("DynamicQuantizeLinear", none(), vec![x]),
+        ("EyeLike", with("k", Attr::Int(1)), vec![&[3, 4]]),
+        ("GatherElements", with("axis", Attr::Int(1)), vec![x, &[1, 2, 6, 5]]),
+        ("GatherND", none(), vec![x, &[3, 2]]),
+        ("GridSample", none(), vec![x, &[1, 2, 3, 2]]),
+        ("GroupNormalization", with("num_groups", Attr::Int(2)), vec![x, &[4], &[4]]),
+        ("GRU", hidden(), vec![&[2, 1, 4], &[1, 9, 4], &[1, 9, 3], &[1, 18]]),
+        ("Hardmax", none(), vec![x]),
+        ("InstanceNormalization", none(), vec![x, &[4], &[4]]),
+        ("LpPool", square(), vec![x]),
+        ("LSTM", hidden(), vec![&[2, 1, 4], &[1, 12, 4], &[1, 12, 3]]),
+        ("MaxPool", with("kernel_shape", ints(&[2, 2, 2])), vec![&[1, 2, 3, 4, 3]]),
+        ("MaxUnpool", square(), vec![x, x]),
+        ("NegativeLogLikelihoodLoss", none(), vec![&[2, 3], &[2]]),
+        ("OneHot", with("depth", Attr::Int(3)), vec![&[2]]),
+        ("ReduceLogSumExp", with("axes", ints(&[1])), vec![x]),
+        ("ReverseSequence", none(), vec![&[3, 4], &[4]]),
+        ("RNN", hidden(), vec![&[2, 1, 4], &[1, 3, 4], &[1, 3, 3]]),
+        ("RoiAlign", with("sampling_ratio", Attr::Int(2)), vec![x, &[2, 4], &[2]]),
+        ("ScatterElements", with("axis", Attr::Int(1)), vec![x, &[1, 2, 6, 5], &[1, 2, 6, 5]]),
+        ("ScatterND", none(), vec![x, &[2, 1], &[2, 4, 6, 5]]),
+        ("Tile", with("repeats", ints(&[1, 2, 1, 2])), vec![x]),
+        ("TopK", with("k", Attr::Int(2)), vec![x]),
+    ]
+}
+
+/// Input 1 (for RoiAlign 2) of these is indices.
+fn is_index(name: &str, i: usize) -> bool {
+    match name {
+        "RoiAlign" => i == 2,
+        "Gather"
+        | "GatherElements"
+        | "GatherND"
+        | "MaxUnpool"
+        | "NegativeLogLikelihoodLoss"
+        | "ReverseSequence"
+        | "ScatterElements"
+        | "ScatterND" => i == 1,
+        _ => false,
+    }
 }
 
 /// Adds a node whose outputs get the shapes that it computes. With `codes`, outputs are codes where
@@ -194,7 +254,7 @@ fn graph(case: &Case, codes: bool) -> Option<Graph> {
     let mut inputs = Vec::new();
     for (i, shape) in shapes.iter().enumerate() {
         let dtype = match (codes, i) {
-            _ if *name == "Gather" && i == 1 => DType::I64,
+            _ if is_index(name, i) => DType::I64,
             (false, _) => DType::F32,
             (true, 1) if weighted => DType::I8,
             (true, 2) if weighted => DType::I32,

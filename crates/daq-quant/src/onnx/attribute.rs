@@ -53,6 +53,11 @@ fn attribute(name: &str, proto: &AttributeProto, folder: Option<&Path>) -> Resul
         AttributeType::SparseTensor | AttributeType::SparseTensors => {
             return unsupported("a sparse tensor", "store it dense");
         }
+        // The functions of a recurrent operator.
+        AttributeType::Strings if name == "activations" => {
+            let names = proto.strings.iter().map(|s| String::from_utf8_lossy(s).into_owned());
+            Attr::Str(names.collect::<Vec<_>>().join(","))
+        }
         AttributeType::Strings | AttributeType::Tensors => {
             return unsupported("a list of strings or tensors", "replace the operator");
         }

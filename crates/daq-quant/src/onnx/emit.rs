@@ -8,6 +8,8 @@ use daq::{DType, Node, Op, OpError, QuantParams, Value, ValueId};
 
 use super::OnnxError;
 use super::call::Call;
+use super::qdq::{self, Blocks};
+use super::qoperator::Taken;
 use super::read::Importer;
 
 /// Limits of what is computed while reading: elements of one output, and of all outputs together.
@@ -49,6 +51,109 @@ impl Importer<'_> {
                 return Ok(Err(e));
             }
             call.inputs = vec![self.ids.get(&call.outputs[0]).copied()];
+        }
+        Ok(Ok(()))
+    }
+
+    /// Emits one operator under a name of its own and gives its output.
+    fn emit_step(
+        &mut self,
+        call: &Call,
+        (op, attrs): (&str, Attrs),
+        inputs: &[Option<ValueId>],
+        output: &str,
+        quant: Option<(DType, QuantParams)>,
+    ) -> Result<Result<ValueId, OnnxError>, OpError> {
+        let op = Op::from_attrs(op, &attrs);
+        let op = op.ok_or_else(|| OpError::unsupported(call.op.clone(), "use another form"))??;
+        let step = Call {
+            label: call.label.clone(),
+            name: String::new(),
+            doc: String::new(),
+            op: call.op.clone(),
+            attrs,
+            inputs: inputs.to_vec(),
+            outputs: vec![output.to_string()],
+            around: None,
+        };
+        Ok(self.emit(&step, op, quant)?.map(|()| self.ids[output]))
+    }
+
+    /// Emits an operator that takes and gives codes, some of them signed, as a float one between
+    /// DequantizeLinear and QuantizeLinear: folding makes their codes unsigned where it can.
+    pub(super) fn emit_through_floats(
+        &mut self,
+        call: &mut Call,
+        taken: Taken,
+    ) -> Result<Result<(), OnnxError>, OpError> {
+        let output = call.outputs.first().cloned().unwrap_or_default();
+        let mut reals = call.inputs.clone();
+        for (id, quant) in reals.iter_mut().zip(taken.inputs) {
+            let (Some(codes), Some(quant)) = (*id, quant) else { continue };
+            let codes = match self.read_as(codes, quant)? {
+                Ok(codes) => codes,
+                Err(e) => return Ok(Err(e)),
+            };
+            let name = self.unique(&format!("{}_DequantizeLinear", self.graph.values[codes].name));
+            let op = ("DequantizeLinear", Attrs::new());
+            match self.emit_step(call, op, &[Some(codes)], &name, None)? {
+                Ok(real) => *id = Some(real),
+                Err(e) => return Ok(Err(e)),
+            }
+        }
+        let name = self.unique(&format!("{output}_QuantizeLinear_Input"));
+        let attrs = std::mem::take(&mut call.attrs);
+        let real = match self.emit_step(call, (&call.op, attrs), &reals, &name, None)? {
+            Ok(real) => real,
+            Err(e) => return Ok(Err(e)),
+        };
+        let op = ("QuantizeLinear", Attrs::new());
+        Ok(self.emit_step(call, op, &[Some(real)], &output, taken.output)?.map(|_| ()))
+    }
+
+    /// Emits a QuantizeLinear or DequantizeLinear with a scale for each block as the arithmetic
+    /// that it stands for.
+    pub(super) fn emit_blocks(
+        &mut self,
+        call: &mut Call,
+    ) -> Result<Result<(), OnnxError>, OpError> {
+        let Blocks { scale, zero_point, codes } = qdq::take_blocks(call, &self.graph)?;
+        let output = call.outputs.first().cloned().unwrap_or_default();
+        let constant = |this: &mut Self, what: &str, tensor| {
+            let name = this.unique(&format!("{output}_{what}"));
+            Some(this.add(Value::constant(name, tensor)))
+        };
+        let scale = constant(self, "scale", scale);
+        let zero_point = constant(self, "zero_point", zero_point);
+        let cast = |to: DType| {
+            let number = super::tensor::data_type(to).map_or(0, |t| t as i64);
+            ("Cast", Attrs::new().with("to", Attr::Int(number)))
+        };
+        let plain = |op| (op, Attrs::new());
+        let (low, high) = if codes == DType::I8 { (-128.0, 127.0) } else { (0.0, 255.0) };
+        let bounds = Attrs::new().with("min", Attr::Float(low)).with("max", Attr::Float(high));
+        let steps = match call.op.as_str() {
+            "QuantizeLinear" => vec![
+                (plain("Div"), scale),
+                (plain("Round"), None),
+                (plain("Add"), zero_point),
+                (("Clip", bounds), None),
+                (cast(codes), None),
+            ],
+            _ => vec![(cast(DType::F32), None), (plain("Sub"), zero_point), (plain("Mul"), scale)],
+        };
+        let mut at = call.inputs[0];
+        let count = steps.len();
+        for (i, (step, other)) in steps.into_iter().enumerate() {
+            let name = match i + 1 == count {
+                true => output.clone(),
+                false => self.unique(&format!("{output}_{}", step.0)),
+            };
+            let inputs: Vec<_> = std::iter::once(at).chain(other.map(Some)).collect();
+            match self.emit_step(call, step, &inputs, &name, None)? {
+                Ok(id) => at = Some(id),
+                Err(e) => return Ok(Err(e)),
+            }
         }
         Ok(Ok(()))
     }
@@ -118,8 +223,9 @@ impl Importer<'_> {
             // Moved codes mean what they meant before.
             let x = &self.graph.values[x];
             let quant = x.quant.clone().filter(|q| x.dtype.is_code() && q.is_per_tensor());
-            for &id in node.outputs.iter().take(if quant.is_some() { usize::MAX } else { 0 }) {
-                self.graph.values[id].quant = quant.clone();
+            for &id in &node.outputs {
+                let moved = self.graph.values[id].dtype.is_code();
+                self.graph.values[id].quant = quant.clone().filter(|_| moved);
             }
         }
         self.graph.nodes.push(node);

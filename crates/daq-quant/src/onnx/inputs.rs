@@ -3,9 +3,10 @@
 use daq::DType;
 
 use super::proto::{ValueInfoProto, tensor_shape_proto, type_proto};
-use super::tensor::{dtype, type_name};
+use super::tensor::{held, type_name};
 
-/// Type and shape of an input. An open first dimension is a batch of 1.
+/// Type and shape of an input. An open first dimension is a batch of 1; wider and narrower floats
+/// are given as `f32`.
 pub(super) fn input_type(
     name: &str,
     proto: &ValueInfoProto,
@@ -17,7 +18,7 @@ pub(super) fn input_type(
         return Err("is not a tensor; export the model with tensors as inputs".into());
     };
     let data_type = tensor.elem_type.unwrap_or(0);
-    let dtype = dtype(data_type).ok_or_else(|| {
+    let dtype = held(data_type).ok_or_else(|| {
         format!(
             "type {} is not supported; convert the model to float inputs (or uint8, int8, int32, \
              int64, bool)",

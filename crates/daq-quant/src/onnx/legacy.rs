@@ -33,6 +33,10 @@ const FORMS: &[Rule] = &[
         call.set("to", Attr::Int(to as i64));
         Ok(())
     }),
+    ("Scatter", ANY, |call, _| {
+        call.op = "ScatterElements".into();
+        Ok(())
+    }),
     ("Upsample", 7..=8, |call, _| {
         call.op = "Resize".into();
         call.attrs.opset = OPSET;
@@ -55,6 +59,7 @@ const MEANINGS: &[Rule] = &[
     ("Resize", ANY, resize),
     ("Softmax", 7..=12, flat_softmax),
     ("LogSoftmax", 7..=12, flat_softmax),
+    ("Hardmax", 7..=12, flat_softmax),
     ("Pad", ANY, pad),
     ("Split", ANY, split),
     ("Cast", ANY, |call, _| {
@@ -65,15 +70,6 @@ const MEANINGS: &[Rule] = &[
         Ok(())
     }),
     ("BatchNormalization", 7..=8, |call, _| only(call, "spatial", &Attr::Int(1))),
-    ("AveragePool", 19..=i64::MAX, |call, _| {
-        let dilations = call.map().remove("dilations");
-        match dilations {
-            Some(Attr::Ints(d)) if d.iter().any(|&d| d != 1) => {
-                Err(OpError::unsupported("a dilated AveragePool", "use dilations of 1"))
-            }
-            _ => Ok(()),
-        }
-    }),
     ("ReduceMean", ANY, reduce),
     ("ReduceSum", ANY, reduce),
     ("ReduceMax", ANY, reduce),
@@ -82,6 +78,7 @@ const MEANINGS: &[Rule] = &[
     ("ReduceL1", ANY, reduce),
     ("ReduceL2", ANY, reduce),
     ("ReduceLogSum", ANY, reduce),
+    ("ReduceLogSumExp", ANY, reduce),
     ("ReduceSumSquare", ANY, reduce),
 ];
 
@@ -304,25 +301,6 @@ pub(super) fn move_constant_inputs(call: &mut Call, graph: &Graph) -> Result<(),
         call.inputs.pop();
     }
     Ok(())
-}
-
-/// The constant that Shape or Size gives: shapes are always known.
-pub(super) fn shape_constant(call: &Call, graph: &Graph) -> Result<Option<Vec<i64>>, OpError> {
-    if call.op != "Shape" && call.op != "Size" {
-        return Ok(None);
-    }
-    let dims: Vec<i64> = call.spec(graph, 0)?.shape.iter().map(|&d| d as i64).collect();
-    if call.op == "Size" {
-        return Ok(Some(vec![dims.iter().product()]));
-    }
-    let rank = dims.len() as i64;
-    let bound = |name, default| -> Result<usize, OpError> {
-        let at: i64 = call.attrs.int(name, default)?;
-        let at = if at < 0 { at.saturating_add(rank) } else { at };
-        Ok(at.clamp(0, rank) as usize)
-    };
-    let (start, end) = (bound("start", 0)?, bound("end", rank)?);
-    Ok(Some(dims[start..end.max(start)].to_vec()))
 }
 
 /// Whether a value may stand for a code: what QuantizeLinear and DequantizeLinear work on.

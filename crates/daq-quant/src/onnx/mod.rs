@@ -11,6 +11,7 @@ use crate::files::WriteError;
 
 mod attribute;
 mod call;
+mod elements;
 mod emit;
 mod inputs;
 mod legacy;
@@ -29,8 +30,17 @@ mod tests;
 mod write;
 
 pub use qoperator::{qoperator, write_qoperator};
-pub use read::{MAX_OPSET, MIN_OPSET, ReadOptions, read, read_bytes};
+pub use read::{MAX_OPSET, MIN_OPSET, ReadOptions, input_names, read, read_bytes};
 pub use write::{to_bytes, write};
+
+/// The elements of an ONNX tensor; wider and narrower floats become `f32`.
+///
+/// # Errors
+/// What is wrong with it: a type that daq does not hold, data that do not fit the shape, or data in
+/// a file of their own.
+pub fn tensor_of(proto: &proto::TensorProto) -> Result<daq::Tensor, String> {
+    tensor::tensor(proto, None)
+}
 
 /// Why a model could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -13,10 +13,6 @@ use super::tensor::{dtype, type_name};
 pub(super) fn take_quant(call: &mut Call, graph: &Graph) -> Result<(DType, QuantParams), OpError> {
     let quantize = call.op == "QuantizeLinear";
     let x = call.spec(graph, 0)?;
-    if call.attrs.int("block_size", 0)? != 0 {
-        let remedy = "quantize per tensor or per channel";
-        return Err(OpError::unsupported("blocked quantization", remedy));
-    }
     let default = match call.attrs.int("output_dtype", 0)? {
         _ if !quantize => Some(x.dtype),
         0 => None,
@@ -49,6 +45,81 @@ pub(super) fn take_quant(call: &mut Call, graph: &Graph) -> Result<(DType, Quant
     Ok((codes, quant))
 }
 
+/// Whether a QuantizeLinear or DequantizeLinear has a scale for each block of elements.
+pub(super) fn is_blocked(call: &Call) -> Result<bool, OpError> {
+    let converts = matches!(call.op.as_str(), "QuantizeLinear" | "DequantizeLinear");
+    Ok(converts && call.attrs.int("block_size", 0)? != 0)
+}
+
+/// What [`take_blocks`] took out of a call: scale and zero point of each element.
+pub(super) struct Blocks {
+    /// Of the shape of the elements.
+    pub scale: Tensor,
+    /// As floats, of the shape of the elements.
+    pub zero_point: Tensor,
+    /// The codes' type.
+    pub codes: DType,
+}
+
+/// Takes scale and zero point out of a blocked QuantizeLinear or DequantizeLinear.
+pub(super) fn take_blocks(call: &mut Call, graph: &Graph) -> Result<Blocks, OpError> {
+    let x = call.spec(graph, 0)?;
+    let scale = call.constant(graph, 1, "scale")?.ok_or(OpError::MissingInput { index: 1 })?;
+    let zero_point = call.constant(graph, 2, "zero point")?;
+    if scale.dtype() != DType::F32 {
+        return Err(OpError::Type { index: 1, dtype: scale.dtype(), allowed: "float" });
+    }
+    let codes = match (call.op.as_str(), zero_point) {
+        (_, Some(zero_point)) => zero_point.dtype(),
+        ("QuantizeLinear", None) => DType::U8,
+        _ => x.dtype,
+    };
+    if !codes.is_code() || (call.op == "DequantizeLinear" && codes != x.dtype) {
+        return Err(OpError::Type { index: 2, dtype: codes, allowed: "uint8 and int8" });
+    }
+    check_scales(scale.data())?;
+    let (given, block) = (call.attrs.int("axis", 1)?, call.attrs.int("block_size", 0)?);
+    let rank = x.shape.len() as i64;
+    let axis = usize::try_from(if given < 0 { given.saturating_add(rank) } else { given });
+    let (axis, block) = (axis.unwrap_or(usize::MAX), usize::try_from(block).unwrap_or(0));
+    let mut shape = x.shape.clone();
+    if let Some(n) = shape.get_mut(axis) {
+        *n = n.div_ceil(block.max(1));
+    }
+    let fits = |t: &Tensor| block > 0 && axis < x.shape.len() && t.shape() == shape;
+    if !fits(scale) || !zero_point.is_none_or(fits) {
+        let why = format!("scales and zero points must have the shape {shape:?}");
+        return Err(OpError::Shape { why, shapes: vec![x.shape.clone(), scale.shape().to_vec()] });
+    }
+    let inner: usize = x.shape[axis + 1..].iter().product();
+    let (blocks, len) = (shape[axis], x.shape[axis]);
+    let of = |i: usize| {
+        let (row, column) = (i / inner, i % inner);
+        (row / len * blocks + row % len / block) * inner + column
+    };
+    let count: usize = x.shape.iter().product();
+    let scales: Vec<f32> = (0..count).map(|i| scale.data::<f32>()[of(i)]).collect();
+    let numbers = zero_point.map_or_else(|| vec![0; scale.len()], numbers);
+    let zero_points: Vec<f32> = (0..count).map(|i| numbers[of(i)] as f32).collect();
+    call.inputs.truncate(1);
+    call.attrs.map.clear();
+    Ok(Blocks {
+        scale: Tensor::from_slice(&x.shape, &scales),
+        zero_point: Tensor::from_slice(&x.shape, &zero_points),
+        codes,
+    })
+}
+
+fn check_scales(scales: &[f32]) -> Result<(), OpError> {
+    match scales.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
+        None => Ok(()),
+        Some(bad) => Err(OpError::unsupported(
+            format!("a scale of {bad}"),
+            "scales must be positive and finite: quantize the model again",
+        )),
+    }
+}
+
 /// The scale at input `index` with the zero point after it, and the zero point's type: `default`,
 /// or `uint8`, where it is left out.
 pub(super) fn quantization(
@@ -76,12 +147,7 @@ pub(super) fn quantization(
             shapes: vec![scale.shape().to_vec()],
         });
     }
-    if let Some(bad) = scales.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
-        return Err(OpError::unsupported(
-            format!("a scale of {bad}"),
-            "scales must be positive and finite: quantize the model again",
-        ));
-    }
+    check_scales(&scales)?;
     if codes == DType::I32 && zero_points.iter().any(|&z| z != 0) {
         return Err(OpError::unsupported("an int32 zero point other than 0", "make it 0"));
     }

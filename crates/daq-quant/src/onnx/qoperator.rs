@@ -207,7 +207,7 @@ impl Row {
             false => self.parts.iter().filter(|p| **p != Part::Output).count(),
         };
         let (mut inputs, mut quants) = (vec![None; count], vec![None; count]);
-        let mut output = None;
+        let (mut output, mut signed) = (None, false);
         let mut at = 0;
         for slot in self.slots(count) {
             match slot {
@@ -218,10 +218,11 @@ impl Row {
                 Slot::InputQuant(i) => {
                     let x = call.spec(graph, at - 1)?;
                     let u8_only = !(WEIGHTED.contains(&self.op) && i == 1);
-                    if x.dtype != DType::U8 && (u8_only || x.dtype != DType::I8) {
-                        let allowed = "uint8; int8 activations are read from QDQ models";
+                    if !x.dtype.is_code() {
+                        let allowed = "uint8 and int8";
                         return Err(OpError::Type { index: at - 1, dtype: x.dtype, allowed });
                     }
+                    signed |= u8_only && x.dtype == DType::I8;
                     let (codes, mut quant) = qdq::quantization(call, graph, at, Some(x.dtype))?;
                     if codes != x.dtype {
                         let allowed = "the type of the codes";
@@ -245,12 +246,13 @@ impl Row {
                 }
                 Slot::OutputQuant => {
                     let (dtype, quant) = qdq::quantization(call, graph, at, None)?;
-                    if dtype != DType::U8 || !quant.is_per_tensor() {
+                    if !dtype.is_code() || !quant.is_per_tensor() {
                         return Err(OpError::unsupported(
                             format!("an output of {dtype} codes with {} scales", quant.scale.len()),
-                            "quantize activations to uint8 with one scale, or write QDQ",
+                            "quantize activations to 8 bits with one scale, or write QDQ",
                         ));
                     }
+                    signed |= dtype == DType::I8;
                     output = Some((dtype, quant));
                     at += 2;
                 }
@@ -267,7 +269,7 @@ impl Row {
         }
         call.inputs = inputs;
         call.op = self.op.to_string();
-        Ok(Taken { inputs: quants, output })
+        Ok(Taken { inputs: quants, output, signed })
     }
 }
 
@@ -277,6 +279,8 @@ pub(super) struct Taken {
     pub inputs: Vec<Option<QuantParams>>,
     /// Type and quantization of the output.
     pub output: Option<(DType, QuantParams)>,
+    /// Whether activations are `int8`.
+    pub signed: bool,
 }
 
 #[cfg(test)]
@@ -391,9 +395,9 @@ mod tests {
         let cases = [
             (with(1, "ws"), "2 scales and 1 zero points"),
             (with(2, "signed"), "input 2 has type i8"),
-            (with(7, "signed"), "an output of i8 codes"),
+            (with(7, "signed"), "input 0 has type i8"),
             (with(4, "s"), "1 scales and 2 zero points"),
-            (with(0, "w"), "input 0 has type i8"),
+            (with(0, "w"), "input 2 has type u8"),
             (with(1, ""), "input 1"),
             (with(1, "q"), "input 1 (`scale`, here `q`) computed at run time"),
             (pool(1), "`channels_last` = 1"),

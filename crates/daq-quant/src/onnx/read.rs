@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use daq::attrs::Attrs;
+use daq::attrs::{Attrs, OPSET};
 use daq::tensor::checked_bytes;
 use daq::{Graph, Node, Op, OpError, QuantParams, Tensor, Value, ValueId};
 use prost::Message;
@@ -14,7 +14,7 @@ use super::inputs::input_type;
 use super::order::{node_name, sorted};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::tensor::tensor;
-use super::{OnnxError, legacy, qdq, qoperator};
+use super::{OnnxError, elements, legacy, qdq, qoperator};
 
 /// The oldest operator set that is read.
 pub const MIN_OPSET: i64 = 7;
@@ -46,6 +46,21 @@ pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Graph, Onnx
     let bytes = std::fs::read(path).map_err(|e| model_error(e.to_string()))?;
     let folder = path.canonicalize().ok().and_then(|p| p.parent().map(Path::to_owned));
     import(&bytes, &file, folder.as_deref().or(path.parent()), options)
+}
+
+/// The names of the inputs of the model at `path`, in order; those with a default left out.
+///
+/// # Errors
+/// [`OnnxError::Model`] for a file that is no model.
+pub fn input_names(path: impl AsRef<Path>) -> Result<Vec<String>, OnnxError> {
+    let path = path.as_ref();
+    let bad = |why: String| OnnxError::Model { file: path.display().to_string(), why };
+    let bytes = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
+    let graph = ModelProto::decode(&bytes[..]).ok().and_then(|model| model.graph);
+    let graph = graph.ok_or_else(|| bad("is not an ONNX model; give an .onnx file".into()))?;
+    let given: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
+    let names = graph.input.iter().map(|i| i.name()).filter(|name| !given.contains(name));
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// Reads a model from memory; external data are not available then. Errors call it `model`.
@@ -90,7 +105,9 @@ fn import(
     }
     let standard = |d: &Option<String>| matches!(d.as_deref(), None | Some("") | Some("ai.onnx"));
     let versions = model.opset_import.iter().filter(|o| standard(&o.domain));
-    let opset = versions.filter_map(|o| o.version).max().ok_or_else(|| {
+    // A model of another domain alone: its operators say what is missing.
+    let other = (!model.opset_import.is_empty()).then_some(OPSET);
+    let opset = versions.filter_map(|o| o.version).max().or(other).ok_or_else(|| {
         bad("names no operator set (`opset_import`); export the model again".into())
     })?;
     if !(MIN_OPSET..=MAX_OPSET).contains(&opset) {
@@ -324,11 +341,13 @@ impl Importer<'_> {
         call: &mut Call,
         read: &HashSet<String>,
     ) -> Result<Result<(), OnnxError>, OpError> {
-        if let Some(numbers) = legacy::shape_constant(call, &self.graph)? {
-            let shape = if call.op == "Size" { vec![] } else { vec![numbers.len()] };
-            return Ok(self.constants(call, vec![Tensor::from_slice(&shape, &numbers)]));
+        if let Some(constants) = elements::constants(call, &self.graph)? {
+            return Ok(self.constants(call, constants));
         }
         let mut quant = None;
+        if qdq::is_blocked(call)? {
+            return self.emit_blocks(call);
+        }
         if call.op == "QuantizeLinear" {
             quant = Some(qdq::take_quant(call, &self.graph)?);
         } else if call.op == "DequantizeLinear" {
@@ -340,6 +359,9 @@ impl Importer<'_> {
             }
         } else if let Some(row) = qoperator::row_named(&call.op) {
             let taken = row.take(call, &self.graph)?;
+            if taken.signed {
+                return self.emit_through_floats(call, taken);
+            }
             for (id, params) in call.inputs.iter_mut().zip(taken.inputs) {
                 let (Some(codes), Some(params)) = (*id, params) else { continue };
                 match self.read_as(codes, params)? {
@@ -377,7 +399,7 @@ impl Importer<'_> {
     }
 
     /// The codes `id` with quantization `quant`: a copy where they have another one already.
-    fn read_as(
+    pub(super) fn read_as(
         &mut self,
         id: ValueId,
         quant: QuantParams,

@@ -31,6 +31,14 @@ pub(super) fn dtype(data_type: i32) -> Option<DType> {
     })
 }
 
+/// The element type that holds an ONNX type: `f32` for wider and narrower floats.
+pub(super) fn held(data_type: i32) -> Option<DType> {
+    Some(match Stored::of(data_type)? {
+        Stored::As(dtype) => dtype,
+        Stored::F64 | Stored::F16 | Stored::BF16 => DType::F32,
+    })
+}
+
 /// The ONNX type of an element type.
 pub(super) fn data_type(dtype: DType) -> Option<DataType> {
     Some(match dtype {

@@ -112,7 +112,9 @@ fn shapes_are_fixed_or_asked_for() {
     assert!(huge.contains("limit"), "{huge}");
     let mut half = open(&[1]);
     half.graph.as_mut().unwrap().input[0] = value_info("x", DataType::Float16, &[1]);
-    assert!(error(&half).contains("FLOAT16"));
+    assert_eq!(read_model(&half).unwrap().values[0].dtype, DType::F32);
+    half.graph.as_mut().unwrap().input[0] = value_info("x", DataType::Float8e4m3fn, &[1]);
+    assert!(error(&half).contains("FLOAT8E4M3FN"));
     let mut no_shape = open(&[1]);
     let r#type = no_shape.graph.as_mut().unwrap().input[0].r#type.as_mut().unwrap();
     if let Some(type_proto::Value::TensorType(t)) = &mut r#type.value {
@@ -212,14 +214,57 @@ fn quantization_goes_to_the_codes() {
         (&[0.25, 0.0][..], 0, zeros.clone(), "scale of 0"),
         (&[0.25, -1.0], 0, zeros.clone(), "scale of -1"),
         (&[0.25, f32::NAN], 0, zeros.clone(), "scale of NaN"),
+        (&[0.25, f32::INFINITY], 0, zeros.clone(), "scale of inf"),
         (&[0.25], 0, zeros.clone(), "1 scales and 2 zero points"),
         (&[0.25, 0.125], 2, zeros.clone(), "axis 2"),
         (&[0.25, 0.125], 9, zeros.clone(), "axis 9"),
         (&[0.25, 0.125], 0, bytes("wz", DataType::Uint8, &[2], &[0, 0]), "input 0 has type i8"),
         (&[0.25, 0.125], 0, bytes("wz", DataType::Int16, &[2], &[0, 0]), "INT16"),
         (&[0.25, 0.125], 0, bytes("wz", DataType::Int4, &[2], &[0]), "INT4"),
+        (&[0.25, 0.125], 0, bytes("wz", DataType::Float8e4m3fn, &[2], &[0, 0]), "FLOAT8E4M3FN"),
+        (&[0.25, 0.125], 0, bytes("wz", DataType::Int32, &[2], &[0, 1]), "int32 zero point"),
     ] {
         let error = error(&qdq(scale, axis, zero));
+        assert!(error.contains(part) && error.contains("`w`"), "{part}: {error}");
+    }
+    let mut wrong_type = qdq(&[0.25, 0.125], 0, zeros.clone());
+    wrong_type.graph.as_mut().unwrap().node[2].attribute = vec![float("axis", 0.0)];
+    let text = error(&wrong_type);
+    assert!(text.contains("`w`") && text.contains("`axis`: is a float"), "{text}");
+    // Scales that fit a float each, but not together.
+    let graph = read_model(&qdq(&[1e38, 1e38], 0, zeros)).unwrap();
+    let result = daq::Model::from_graph(crate::qdq::fold(&graph)).map(|_| ());
+    assert!(result.is_ok(), "floats hold what codes cannot: {result:?}");
+}
+
+#[test]
+fn blocks_have_a_scale_each() {
+    let dequantize = |shape: &[i64], scale: &[f32], block: i64| {
+        let constants = [
+            bytes("q", DataType::Int8, &[2, 4], &[1, 2, 3, 4, 5, 6, 7, 8]),
+            floats("s", shape, scale),
+        ];
+        let nodes = [
+            node(
+                "DequantizeLinear",
+                &["q", "s"],
+                &["w"],
+                &[int("axis", 1), int("block_size", block)],
+            ),
+            node("Add", &["x", "w"], &["y"], &[]),
+        ];
+        model(21, &[("x", &[2, 4])], &constants, &nodes, &["y"])
+    };
+    let graph = read_model(&dequantize(&[2, 2], &[1.0, 0.5, 2.0, 0.25], 2)).unwrap();
+    let y = compute(&graph, &[Tensor::zeros(DType::F32, &[2, 4])]);
+    assert_eq!(y[0].data::<f32>(), [1.0, 2.0, 1.5, 2.0, 10.0, 12.0, 1.75, 2.0]);
+    for (shape, scale, block, part) in [
+        (&[2, 2][..], &[1.0, 0.0, 1.0, 1.0][..], 2, "scale of 0"),
+        (&[2, 2], &[1.0; 4], 4, "must have the shape [2, 1]"),
+        (&[4], &[1.0; 4], 2, "must have the shape [2, 2]"),
+        (&[2, 2], &[1.0; 4], -2, "must have the shape"),
+    ] {
+        let error = error(&dequantize(shape, scale, block));
         assert!(error.contains(part) && error.contains("`w`"), "{part}: {error}");
     }
 }

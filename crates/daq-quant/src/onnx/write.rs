@@ -6,7 +6,7 @@ use std::path::Path;
 
 use daq::attrs::{Attr, OPSET};
 use daq::ops::Quantization;
-use daq::{DType, Graph, Node, OpError, Tensor, Value, ValueId};
+use daq::{DType, Graph, Node, Op, OpError, Tensor, Value, ValueId};
 use prost::Message;
 
 use super::OnnxError;
@@ -30,7 +30,23 @@ const VERSION: &str = "daq.version";
 const MAX_BYTES: usize = i32::MAX as usize;
 
 /// Operators that ONNX has had only since a newer operator set; such a model is written in that.
-const NEWER: &[(&str, i64)] = &[("Mish", 18), ("Gelu", 20)];
+const NEWER: &[(&str, i64)] = &[
+    ("BitwiseAnd", 18),
+    ("BitwiseNot", 18),
+    ("BitwiseOr", 18),
+    ("BitwiseXor", 18),
+    ("CenterCropPad", 18),
+    ("Col2Im", 18),
+    ("LpPool", 18),
+    ("Mish", 18),
+    ("ScatterElements", 18),
+    ("ScatterND", 18),
+    ("DeformConv", 19),
+    ("AffineGrid", 20),
+    ("Gelu", 20),
+    ("GridSample", 20),
+    ("GroupNormalization", 21),
+];
 
 /// Constant inputs that ONNX wants as a list of one where daq has a number.
 const LISTS_OF_ONE: &[(&str, &str)] = &[("TopK", "k")];
@@ -58,8 +74,7 @@ fn encode(graph: &Graph, file: &str) -> Result<Vec<u8>, OnnxError> {
     graph
         .validate()
         .map_err(|e| OnnxError::Graph { file: file.to_string(), source: Box::new(e) })?;
-    let newer = graph.nodes.iter().flat_map(|n| NEWER.iter().find(|(op, _)| *op == n.op.name()));
-    let opset = newer.map(|(_, since)| *since).max().unwrap_or(OPSET);
+    let opset = graph.nodes.iter().map(|node| since(graph, node)).max().unwrap_or(OPSET);
     let mut writer = Writer {
         graph,
         opset,
@@ -87,6 +102,23 @@ fn encode(graph: &Graph, file: &str) -> Result<Vec<u8>, OnnxError> {
         });
     }
     Ok(model.encode_to_vec())
+}
+
+/// The operator set that a node is written in.
+fn since(graph: &Graph, node: &Node) -> i64 {
+    match &node.op {
+        Op::AveragePool(pool) if pool.window.dilations.iter().any(|&d| d != 1) => 19,
+        // Then scale and bias were by group.
+        Op::GroupNormalization(norm) if by_group(graph, node, norm.num_groups) => 18,
+        op => NEWER.iter().find(|(name, _)| *name == op.name()).map_or(OPSET, |(_, since)| *since),
+    }
+}
+
+/// Whether the scale of a GroupNormalization is one by group.
+fn by_group(graph: &Graph, node: &Node, groups: i64) -> bool {
+    let scale = node.inputs.get(1).copied().flatten().map(|id| &graph.values[id].shape);
+    let channels = node.inputs.first().copied().flatten().map(|id| graph.values[id].shape[1]);
+    scale.is_some_and(|s| *s == [groups as usize]) && channels != Some(groups as usize)
 }
 
 struct Writer<'a> {
@@ -357,6 +389,10 @@ fn attribute(name: String, value: Attr) -> AttributeProto {
     match value {
         Attr::Int(v) => AttributeProto { i: Some(v), ..of(AttributeType::Int) },
         Attr::Float(v) => AttributeProto { f: Some(v), ..of(AttributeType::Float) },
+        Attr::Str(v) if name == "activations" => {
+            let names = v.split(',').map(|s| s.as_bytes().to_vec()).collect();
+            AttributeProto { strings: names, ..of(AttributeType::Strings) }
+        }
         Attr::Str(v) => AttributeProto { s: Some(v.into_bytes()), ..of(AttributeType::String) },
         Attr::Ints(v) => AttributeProto { ints: v, ..of(AttributeType::Ints) },
         Attr::Floats(v) => AttributeProto { floats: v, ..of(AttributeType::Floats) },

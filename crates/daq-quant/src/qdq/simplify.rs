@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use daq::ops::{DequantizeLinear, Quantization, QuantizeLinear};
 use daq::{DType, Graph, Node, Op, QuantParams, Tensor, Value, ValueId};
 
-use super::stays_float;
+use super::{by_channel, stays_float};
 
 /// The largest bias in steps: as much again is left to the products.
 const MAX_BIAS: f32 = (1 << 30) as f32;
@@ -16,6 +16,7 @@ const MAX_BIAS: f32 = (1 << 30) as f32;
 /// Brings a QDQ graph to the form that `fold` matches, but for operators that stay float for a
 /// reason.
 pub(super) fn simplify(graph: &mut Graph, reasons: &BTreeMap<String, String>) {
+    by_channel::move_scales(graph);
     shift_signed(graph);
     quantize_moves(graph, reasons);
     move_clamps(graph, reasons);

@@ -17,6 +17,35 @@ pub struct ArgMax {
     pub select_last_index: bool,
 }
 
+impl ArgMax {
+    /// The index of the largest, or smallest, element of each row.
+    pub(crate) fn select(
+        &self,
+        inputs: &[Option<TensorView>],
+        outputs: &mut [TensorViewMut],
+        smallest: bool,
+    ) {
+        let x = inputs[0].expect("checked by infer");
+        let axis = normalize_axis(self.axis, x.shape.len()).expect("checked by infer");
+        let (len, inner) = (x.shape[axis], x.shape[axis + 1..].iter().product::<usize>());
+        for_any_type!(x.dtype, T => {
+            let x = x.data::<T>();
+            for (i, y) in outputs[0].data_mut::<i64>().iter_mut().enumerate() {
+                let first = i / inner * len * inner + i % inner;
+                let at = |k: usize| x[first + k * inner];
+                let mut best = 0;
+                for k in 1..len {
+                    let better = if smallest { at(k) < at(best) } else { at(k) > at(best) };
+                    if better || (self.select_last_index && at(k) == at(best)) {
+                        best = k;
+                    }
+                }
+                *y = best as i64;
+            }
+        });
+    }
+}
+
 impl Operator for ArgMax {
     const NAME: &'static str = "ArgMax";
 
@@ -51,23 +80,7 @@ impl Operator for ArgMax {
     }
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
-        let x = inputs[0].expect("checked by infer");
-        let axis = normalize_axis(self.axis, x.shape.len()).expect("checked by infer");
-        let (len, inner) = (x.shape[axis], x.shape[axis + 1..].iter().product::<usize>());
-        for_any_type!(x.dtype, T => {
-            let x = x.data::<T>();
-            for (i, y) in outputs[0].data_mut::<i64>().iter_mut().enumerate() {
-                let first = i / inner * len * inner + i % inner;
-                let at = |k: usize| x[first + k * inner];
-                let mut best = 0;
-                for k in 1..len {
-                    if at(k) > at(best) || (self.select_last_index && at(k) == at(best)) {
-                        best = k;
-                    }
-                }
-                *y = best as i64;
-            }
-        });
+        self.select(inputs, outputs, false);
     }
 
     fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {

@@ -11,7 +11,7 @@ use super::pixels::*;
 use super::spatial::{Axis, Window};
 use super::*;
 
-/// ONNX AveragePool, 1-D and 2-D.
+/// ONNX AveragePool, of any number of spatial axes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AveragePool {
     /// Kernel, strides, dilations and padding.
@@ -77,6 +77,10 @@ impl Operator for AveragePool {
     }
 
     fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
+        if planes::many_axes(inputs) {
+            allow(inputs, 0, &[DType::F32, DType::U8, DType::I8], "f32, u8, i8")?;
+            return planes::infer(&self.window, inputs);
+        }
         let (s, _) = pool_shape(&self.window, inputs)?;
         allow(inputs, 0, &[DType::F32, DType::U8, DType::I8], "f32, u8, i8")?;
         window_output(&s, required(inputs, 0)?.dtype, inputs)
@@ -84,6 +88,13 @@ impl Operator for AveragePool {
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
         let (x, y) = (inputs[0].expect("checked by infer"), &mut outputs[0]);
+        if x.shape.len() > 4 {
+            let data = x.data::<f32>();
+            return planes::run(&self.window, x.shape, y.data_mut(), |taps, whole| {
+                let sum = taps.iter().fold(0.0, |sum, &tap| sum + data[tap]);
+                sum / if self.count_include_pad { whole } else { taps.len() } as f32
+            });
+        }
         let s = pool_shape(&self.window, &view_specs(inputs)).expect("checked by infer");
         let all = s.0.all_pixels();
         self.pixels(&s, x.data::<f32>(), all, y.data_mut(), |x| x, |y| y);
@@ -93,8 +104,8 @@ impl Operator for AveragePool {
         window_operations(&self.window, inputs, outputs)
     }
 
-    fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
-        LayoutRule::ChannelsLast
+    fn layout(&self, inputs: &[Option<Spec>]) -> LayoutRule {
+        if planes::many_axes(inputs) { LayoutRule::Plain } else { LayoutRule::ChannelsLast }
     }
 
     fn quantization(&self) -> Quantization {

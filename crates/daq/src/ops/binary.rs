@@ -45,7 +45,7 @@ pub(crate) fn for_each_row<const N: usize>(
 }
 
 /// Folds the broadcast inputs with `f`, from the first to the last.
-fn fold<T: Element>(
+pub(crate) fn fold<T: Element>(
     inputs: &[Option<TensorView>],
     outputs: &mut [TensorViewMut],
     f: impl Fn(T, T) -> T,
@@ -189,6 +189,47 @@ macro_rules! binary {
     };
 }
 pub(crate) use binary;
+
+/// Defines an operator on the bits of integers: its documentation, name and function.
+macro_rules! bitwise {
+    ($(#[$doc:meta])* $name:ident, $f:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name;
+
+        impl Operator for $name {
+            const NAME: &'static str = stringify!($name);
+
+            fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
+                Ok($name)
+            }
+
+            fn to_attrs(&self) -> Attrs {
+                Attrs::new()
+            }
+
+            fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
+                let mut outputs = compare::infer(inputs, unary::INTEGERS)?;
+                outputs[0].dtype = required(inputs, 0)?.dtype;
+                Ok(outputs)
+            }
+
+            fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
+                match outputs[0].dtype {
+                    DType::I32 => binary::fold::<i32>(inputs, outputs, $f),
+                    DType::I64 => binary::fold::<i64>(inputs, outputs, $f),
+                    DType::I8 => binary::fold::<i8>(inputs, outputs, $f),
+                    _ => binary::fold::<u8>(inputs, outputs, $f),
+                }
+            }
+
+            fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
+                LayoutRule::Any
+            }
+        }
+    };
+}
+pub(crate) use bitwise;
 
 #[cfg(test)]
 mod tests {

@@ -31,6 +31,7 @@ impl Operator for Clip {
                 Some(Attr::Tensor(t)) if t.dtype() == DType::F32 && t.len() == 1 => {
                     Some(t.data::<f32>()[0])
                 }
+                Some(Attr::Int(v)) => Some(*v as f32),
                 _ => attrs.get_float(name)?,
             };
             match value {

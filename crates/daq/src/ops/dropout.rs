@@ -1,4 +1,4 @@
-//! Dropout: `y = x` in inference; the mask output is not supported. Opsets 1, 6, 7, 10, 12 (ratio
+//! Dropout: `y = x` in inference, and a mask that is all true. Opsets 1, 6, 7, 10, 12 (ratio
 //! and training mode as inputs), 13, 22.
 
 use super::moves::{copy, sized};
@@ -16,7 +16,8 @@ impl Operator for Dropout {
     ];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
-        let training = attrs.opset >= 12 && attrs.flag("training_mode", false)?;
+        let drops = attrs.get_float("ratio")?.is_none_or(|ratio| ratio != 0.0);
+        let training = attrs.opset >= 12 && attrs.flag("training_mode", false)? && drops;
         let old_training = attrs.opset < 7 && !attrs.flag("is_test", false)?;
         if training || old_training {
             let remedy = "export the model in inference mode";
@@ -31,11 +32,15 @@ impl Operator for Dropout {
 
     fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
         let x = required(inputs, 0)?;
-        sized(x.dtype, x.shape.clone(), inputs)
+        let mask = sized(DType::Bool, x.shape.clone(), inputs)?;
+        Ok([sized(x.dtype, x.shape.clone(), inputs)?, mask].concat())
     }
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
         copy(inputs, outputs);
+        if let Some(mask) = outputs.get_mut(1) {
+            mask.bytes.fill(1);
+        }
     }
 
     fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
@@ -59,7 +64,8 @@ mod tests {
     fn nothing_is_dropped() {
         let x = Tensor::from_slice(&[3], &[1f32, 2., 3.]);
         let op = Dropout::from_attrs(&Attrs::new().with("ratio", Attr::Float(0.9))).unwrap();
-        assert_eq!(eval::evaluate_plain(&op.into(), &[Some(&x)]).unwrap(), [x]);
+        let y = eval::evaluate_plain(&op.into(), &[Some(&x)]).unwrap();
+        assert_eq!(y, [x, Tensor::from_bytes(DType::Bool, &[3], &[1; 3])]);
         assert!(Dropout::from_attrs(&Attrs::new().with("training_mode", Attr::Int(1))).is_err());
         assert!(Dropout::from_attrs(&Attrs { opset: 6, ..Attrs::new() }).is_err());
     }

@@ -1,18 +1,22 @@
 //! MaxPool: the greatest element of each window; padding takes no part. Opsets 1, 8, 10 (dilations,
-//! ceil_mode), 11, 12 (8-bit types), 22. The output `Indices` is not supported.
+//! ceil_mode), 11, 12 (8-bit types), 22.
 
 use daq_kernels::{MaxPoolF32, MaxPoolU8};
 
+use super::moves::sized;
 use super::pixels::*;
 use super::spatial::Window;
 use super::*;
 use crate::tensor::Element;
 
-/// ONNX MaxPool, 1-D and 2-D.
+/// ONNX MaxPool, of any number of spatial axes. Also gives the place of each greatest element among
+/// all elements of the input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaxPool {
     /// Kernel, strides, dilations and padding.
     pub window: Window,
+    /// Whether places are counted by columns rather than rows.
+    pub column_major: bool,
 }
 
 fn run<T: Element>(s: &daq_kernels::ConvShape, lowest: T, x: &[T], y: &mut [T]) {
@@ -28,25 +32,76 @@ fn run<T: Element>(s: &daq_kernels::ConvShape, lowest: T, x: &[T], y: &mut [T]) 
     });
 }
 
+impl MaxPool {
+    /// The place of the greatest element of each window, of channels-last data.
+    fn places(&self, x: &TensorView, y: &mut [i64]) {
+        let specs = [Some(Spec::new(x.dtype, &pixels::logical(x.shape)))];
+        let (s, _) = pool_shape(&self.window, &specs).expect("checked by infer");
+        let plane = s.in_h * s.in_w;
+        crate::for_any_type!(x.dtype, T => {
+            let x = x.data::<T>();
+            for_each_window(&s, s.all_pixels(), |pixel, taps| {
+                for (c, y) in y[pixel * s.in_c..][..s.in_c].iter_mut().enumerate() {
+                    let larger = |a: usize, b: usize| if x[b + c] > x[a + c] { b } else { a };
+                    let best = taps.iter().flatten().copied().reduce(larger).unwrap_or(0) / s.in_c;
+                    let (picture, at) = (best / plane, best % plane);
+                    let at = match self.column_major {
+                        true => at % s.in_w * s.in_h + at / s.in_w,
+                        false => at,
+                    };
+                    *y = ((picture * s.in_c + c) * plane + at) as i64;
+                }
+            });
+        });
+    }
+}
+
 impl Operator for MaxPool {
     const NAME: &'static str = "MaxPool";
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
-        Ok(MaxPool { window: Window::from_attrs(attrs)? })
+        let column_major = attrs.flag("storage_order", false)?;
+        Ok(MaxPool { window: Window::from_attrs(attrs)?, column_major })
     }
 
     fn to_attrs(&self) -> Attrs {
-        self.window.to_attrs(Attrs::new())
+        let order = self.column_major.then_some(Attr::Int(1));
+        self.window.to_attrs(Attrs::new()).with_some("storage_order", order)
     }
 
     fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
-        let (s, _) = pool_shape(&self.window, inputs)?;
         allow(inputs, 0, &[DType::F32, DType::U8, DType::I8], "f32, u8, i8")?;
-        window_output(&s, required(inputs, 0)?.dtype, inputs)
+        let mut outputs = match planes::many_axes(inputs) {
+            true => planes::infer(&self.window, inputs)?,
+            false => {
+                let (s, _) = pool_shape(&self.window, inputs)?;
+                window_output(&s, required(inputs, 0)?.dtype, inputs)?
+            }
+        };
+        outputs.extend(sized(DType::I64, outputs[0].shape.clone(), inputs)?);
+        Ok(outputs)
     }
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
-        let (x, y) = (inputs[0].expect("checked by infer"), &mut outputs[0]);
+        let x = inputs[0].expect("checked by infer");
+        if x.shape.len() > 4 {
+            crate::for_any_type!(x.dtype, T => {
+                let data = x.data::<T>();
+                let larger = |a: usize, b: usize| if data[b] > data[a] { b } else { a };
+                let places = |taps: &[usize]| taps.iter().copied().reduce(larger).unwrap_or(0);
+                let [y, rest @ ..] = outputs else { return };
+                planes::run(&self.window, x.shape, y.data_mut::<T>(), |taps, _| data[places(taps)]);
+                if let [indices, ..] = rest {
+                    let y = indices.data_mut::<i64>();
+                    planes::run(&self.window, x.shape, y, |taps, _| places(taps) as i64);
+                }
+            });
+            return;
+        }
+        if let [_, indices, ..] = outputs {
+            self.places(&x, indices.data_mut());
+        }
+        let y = &mut outputs[0];
         let (s, _) = pool_shape(&self.window, &view_specs(inputs)).expect("checked by infer");
         match x.dtype {
             DType::F32 => run(&s, f32::NEG_INFINITY, x.data(), y.data_mut()),
@@ -59,8 +114,8 @@ impl Operator for MaxPool {
         window_operations(&self.window, inputs, outputs)
     }
 
-    fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
-        LayoutRule::ChannelsLast
+    fn layout(&self, inputs: &[Option<Spec>]) -> LayoutRule {
+        if planes::many_axes(inputs) { LayoutRule::Plain } else { LayoutRule::ChannelsLast }
     }
 
     fn quantization(&self) -> Quantization {
@@ -69,7 +124,7 @@ impl Operator for MaxPool {
 
     fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
         let (s, _) = pool_shape(&self.window, &operand_specs(compile)).ok()?;
-        if compile.clamp.is_some() || s.in_c == 0 {
+        if compile.clamp.is_some() || s.in_c == 0 || compile.outputs.len() > 1 {
             return None;
         }
         match compile.input(0)?.dtype {

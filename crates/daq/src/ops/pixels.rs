@@ -22,6 +22,9 @@ pub(crate) fn check_taps([h, w]: [usize; 2], inputs: &[Option<Spec>]) -> Result<
 
 /// [`Operator::operations`] of a pooling: each output reads its window.
 pub(crate) fn window_operations(window: &Window, inputs: &[Option<Spec>], outputs: &[Spec]) -> u64 {
+    if planes::many_axes(inputs) {
+        return planes::operations(window, outputs);
+    }
     let taps = pool_shape(window, inputs).map_or(1, |(s, _)| s.taps() as u64);
     outputs.iter().map(|y| elements(y).saturating_mul(taps)).sum()
 }

@@ -61,7 +61,7 @@ impl Axes {
     }
 
     /// Calls `f(output, input)` for each input element in the order of memory.
-    fn for_each(&self, shape: &[usize], mut f: impl FnMut(usize, usize)) {
+    pub fn for_each(&self, shape: &[usize], mut f: impl FnMut(usize, usize)) {
         let axes = self.of(shape.len()).expect("checked by infer");
         let mut strides = vec![0; shape.len()];
         let mut stride = 1;

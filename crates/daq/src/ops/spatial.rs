@@ -105,20 +105,32 @@ impl Window {
             .with_some("ceil_mode", self.ceil_mode.then_some(Attr::Int(1)))
     }
 
-    /// Resolves the window over input 0 (`[batch, channels, space...]`): one entry for each
-    /// spatial axis. `kernel` is the weights' kernel where the operator has weights.
+    /// Resolves the window over input 0 (`[batch, channels, space...]`) of one or two spatial axes:
+    /// one entry for each. `kernel` is the weights' kernel where the operator has weights.
     pub fn resolve(
+        &self,
+        inputs: &[Option<Spec>],
+        kernel: Option<&[usize]>,
+    ) -> Result<Vec<Axis>, OpError> {
+        if required(inputs, 0)?.shape.len() > 4 {
+            return Err(shape_error(
+                "needs one or two spatial axes after batch and channels",
+                inputs,
+            ));
+        }
+        self.resolve_any(inputs, kernel)
+    }
+
+    /// As [`resolve`](Self::resolve), for any number of spatial axes.
+    pub fn resolve_any(
         &self,
         inputs: &[Option<Spec>],
         kernel: Option<&[usize]>,
     ) -> Result<Vec<Axis>, OpError> {
         let input = &required(inputs, 0)?.shape;
         let space = input.get(2..).unwrap_or_default();
-        if space.is_empty() || space.len() > 2 {
-            return Err(shape_error(
-                "needs one or two spatial axes after batch and channels",
-                inputs,
-            ));
+        if space.is_empty() {
+            return Err(shape_error("needs spatial axes after batch and channels", inputs));
         }
         if space.iter().any(|&n| n > 1 << 31) {
             return Err(shape_error("the picture is too large", inputs));

@@ -15,6 +15,16 @@ pub(crate) const NUMBERS: Types = Types(
     "f32, i32, i64 and 8-bit codes (u8, i8)",
 );
 
+/// Real numbers as floats alone.
+pub(crate) const FLOATS: Types = Types(&[DType::F32], "f32");
+
+/// Indices and counts.
+pub(crate) const INDICES: Types = Types(&[DType::I32, DType::I64], "i32, i64");
+
+/// Integers; bytes count as numbers.
+pub(crate) const INTEGERS: Types =
+    Types(&[DType::U8, DType::I8, DType::I32, DType::I64], "u8, i8, i32, i64");
+
 impl Types {
     /// Input `index`, where it is of one of the types.
     pub fn input<'a>(&self, inputs: &'a [Option<Spec>], index: usize) -> Result<&'a Spec, OpError> {
@@ -23,6 +33,14 @@ impl Types {
             return Ok(spec);
         }
         Err(OpError::Type { index, dtype: spec.dtype, allowed: self.1 })
+    }
+}
+
+/// The elements of an input of [`INDICES`].
+pub(crate) fn indices(view: &TensorView) -> Vec<i64> {
+    match view.dtype {
+        DType::I32 => view.data::<i32>().iter().map(|&i| i.into()).collect(),
+        _ => view.data::<i64>().to_vec(),
     }
 }
 

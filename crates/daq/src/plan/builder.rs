@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};
 use crate::layout::{Layout, LayoutRule, convert, to_channels_last};
 use crate::ops::{Op, Spec, eval};
+use crate::quant::QuantParams;
 use crate::tensor::{TensorView, TensorViewMut};
 
 /// An operator without a kernel of its own: its reference computation.
@@ -88,7 +89,7 @@ impl<'a> Builder<'a> {
             dtype: value.dtype,
             shape: value.layout.physical(&value.shape),
             layout: value.layout,
-            quant: value.quant.clone(),
+            quant: value.quant.clone().filter(QuantParams::is_per_tensor),
         }
     }
 
