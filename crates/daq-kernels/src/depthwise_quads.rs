@@ -19,7 +19,7 @@ use crate::requantize::SMALL;
 use crate::vector_f32::Work;
 
 /// Neighbouring pixels that share interleaved columns, at most.
-const TILE: usize = 4;
+pub(crate) const TILE: usize = 4;
 
 /// A packed depthwise convolution.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct QuadDepthwise<Q> {
 
 /// The windows that have a kernel of their own.
 #[derive(Clone, Copy, Debug)]
-enum Window {
+pub(crate) enum Window {
     /// By kernel size and horizontal stride.
     Square3Stride1,
     Square3Stride2,
@@ -59,12 +59,12 @@ struct Chunk {
 }
 
 /// The channel that slot `slot` of register `vector` holds.
-fn channel_of(width: usize, vector: usize, slot: usize) -> usize {
+pub(crate) fn channel_of(width: usize, vector: usize, slot: usize) -> usize {
     slot / 4 % (width / 16) * 16 + vector * 4 + slot % 4
 }
 
 impl Window {
-    fn of(params: &ConvU8Params) -> Window {
+    pub(crate) fn of(params: &ConvU8Params) -> Window {
         let s = &params.shape;
         match (s.kernel_h, s.kernel_w, s.stride_w, s.dilation_w) {
             (3, 3, 1, 1) => Window::Square3Stride1,
@@ -76,7 +76,7 @@ impl Window {
     }
 
     /// The taps that are interleaved together, in the order in which the kernel takes them.
-    fn fours(self, params: &ConvU8Params) -> Vec<[Option<usize>; 4]> {
+    pub(crate) fn fours(self, params: &ConvU8Params) -> Vec<[Option<usize>; 4]> {
         let (height, width) = (params.shape.kernel_h, params.shape.kernel_w);
         if let Window::Any = self {
             let taps = height * width;
@@ -196,10 +196,10 @@ impl<Q: Quads> PackedConv for QuadDepthwise<Q> {
 
 /// Where the columns of a row's windows begin, `[kernel_h, columns]`.
 #[derive(Clone, Copy)]
-struct Table<'a> {
-    shape: &'a ConvShape,
-    pointers: &'a [*const u8],
-    columns: usize,
+pub(crate) struct Table<'a> {
+    pub(crate) shape: &'a ConvShape,
+    pub(crate) pointers: &'a [*const u8],
+    pub(crate) columns: usize,
 }
 
 /// All chunks of a row of pixels.

@@ -10,14 +10,11 @@
 
 use std::arch::x86_64::*;
 
-use crate::ConvShape;
 use crate::conv_u8::{ConvU8Params, PackedConv, Part};
 use crate::conv_u8_taps::{SCRATCH, Taps};
+use crate::depthwise_quads::{TILE, Table, Window, channel_of};
 use crate::requantize::SMALL;
 use crate::requantize::avx512::Requantizer;
-
-/// Neighbouring pixels that share interleaved columns.
-const TILE: usize = 4;
 
 /// A packed depthwise convolution.
 #[derive(Debug)]
@@ -26,17 +23,6 @@ pub(crate) struct DepthwiseVnni {
     chunks: Vec<Chunk>,
     output_zero_point: u8,
     kernel: Window,
-}
-
-/// The windows that have a kernel of their own.
-#[derive(Clone, Copy, Debug)]
-enum Window {
-    /// By kernel size and horizontal stride.
-    Square3Stride1,
-    Square3Stride2,
-    Square5Stride1,
-    Square5Stride2,
-    Any,
 }
 
 /// 64, 32 or 16 channels of 1, 2 or 4 pixels.
@@ -58,36 +44,6 @@ struct Chunk {
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Lines<T>([[T; 16]; 4]);
-
-/// The channel that slot `slot` of vector `vector` holds, as `vpunpck` leaves them.
-fn channel_of(width: usize, vector: usize, slot: usize) -> usize {
-    slot / 4 % (width / 16) * 16 + vector * 4 + slot % 4
-}
-
-impl Window {
-    fn of(params: &ConvU8Params) -> Window {
-        let s = &params.shape;
-        match (s.kernel_h, s.kernel_w, s.stride_w, s.dilation_w) {
-            (3, 3, 1, 1) => Window::Square3Stride1,
-            (3, 3, 2, 1) => Window::Square3Stride2,
-            (5, 5, 1, 1) => Window::Square5Stride1,
-            (5, 5, 2, 1) => Window::Square5Stride2,
-            _ => Window::Any,
-        }
-    }
-
-    /// The taps that are interleaved together, in the order in which the kernel takes them.
-    fn fours(self, params: &ConvU8Params) -> Vec<[Option<usize>; 4]> {
-        let (height, width) = (params.shape.kernel_h, params.shape.kernel_w);
-        if let Window::Any = self {
-            let taps = height * width;
-            let four = |first| [0, 1, 2, 3].map(|i| Some(first + i).filter(|&tap| tap < taps));
-            return (0..taps).step_by(4).map(four).collect();
-        }
-        let four = |x, top| [0, 1, 2, 3].map(|i| (top + i < height).then(|| (top + i) * width + x));
-        (0..width).flat_map(|x| (0..height).step_by(4).map(move |top| four(x, top))).collect()
-    }
-}
 
 impl Chunk {
     fn new(
@@ -198,14 +154,6 @@ impl PackedConv for DepthwiseVnni {
             }
         });
     }
-}
-
-/// Where the columns of a row's windows begin, `[kernel_h, columns]`.
-#[derive(Clone, Copy)]
-struct Table<'a> {
-    shape: &'a ConvShape,
-    pointers: &'a [*const u8],
-    columns: usize,
 }
 
 /// Loads `W` channels of `64 / W` pixels; those of pixel `i` begin at `at(i)`.
