@@ -2,6 +2,12 @@
 
 use std::cmp::Ordering;
 use std::sync::OnceLock;
+#[cfg(target_arch = "x86_64")]
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Whether AVX-VNNI is executed though the CPU does not report it.
+#[cfg(target_arch = "x86_64")]
+static EMULATED: AtomicBool = AtomicBool::new(false);
 
 /// An instruction set that kernels are written for.
 ///
@@ -94,7 +100,7 @@ impl Isa {
             Isa::Scalar => true,
             Isa::Sse41 => has!("sse4.1"),
             Isa::Avx2 => has!("avx2") && has!("fma"),
-            Isa::AvxVnni => has!("avxvnni"),
+            Isa::AvxVnni => has!("avxvnni") || EMULATED.load(Relaxed),
             Isa::Avx512 => {
                 has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq")
             }
@@ -119,6 +125,17 @@ impl Isa {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     fn is_detected(self) -> bool {
         self == Isa::Scalar || self == Isa::Simd128 && cfg!(target_feature = "simd128")
+    }
+
+    /// Counts AVX-VNNI as supported from now on, for tests that emulate it by a signal handler.
+    ///
+    /// # Safety
+    ///
+    /// `vpdpbusd` and `vpdpbusds` of AVX-VNNI do what they should on every thread.
+    #[cfg(target_arch = "x86_64")]
+    #[doc(hidden)]
+    pub unsafe fn emulate_avxvnni() {
+        EMULATED.store(true, Relaxed);
     }
 
     /// The most capable one of this CPU, or a lower one where the environment variable

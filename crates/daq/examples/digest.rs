@@ -2,6 +2,8 @@
 //! digest` compares between instruction sets, `docs/digests.txt` being the list that holds for all.
 //!
 //! `digest` uses the best instruction set of this CPU or the one that `DAQ_ISA` names, and says which.
+//! `DAQ_ISA=avxvnni` works on every x86-64 with AVX2 under Linux: a signal handler computes what the
+//! CPU does not have.
 //! Models are made here, from a generator of numbers that is the same everywhere.
 
 use daq::attrs::{Attr, Attrs};
@@ -9,14 +11,35 @@ use daq::{DType, Graph, Model, Node, Op, QuantParams, Spec, Tensor, Value, Value
 use daq_kernels::Isa;
 use sha2::{Digest, Sha256};
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[path = "../../daq-kernels/tests/trap/mod.rs"]
+#[allow(dead_code, reason = "a test uses the rest")]
+mod trap;
+
 fn main() {
-    println!("# {}", Isa::best().name());
+    let trap = trap();
+    println!("# {}{}", Isa::best().name(), if trap { ", trap" } else { "" });
     for (name, digest) in MODELS {
         let mut all = Sha256::new();
         digest(&mut all);
         let hex: String = all.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         println!("{name:20} {hex}");
     }
+}
+
+/// Emulates AVX-VNNI where it was asked for and is missing.
+fn trap() -> bool {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if std::env::var("DAQ_ISA").is_ok_and(|isa| isa == Isa::AvxVnni.name())
+        && Isa::Avx2.is_supported()
+        && !Isa::AvxVnni.is_supported()
+    {
+        trap::install();
+        // SAFETY: the handler executes it.
+        unsafe { Isa::emulate_avxvnni() };
+        return true;
+    }
+    false
 }
 
 type Hashed = fn(&mut Sha256);
