@@ -99,17 +99,21 @@ impl Pool {
     /// # Panics
     /// Where tasks panic, one of the panics goes on in the caller after every task has ended.
     pub fn run(&self, tasks: usize, f: impl Fn(usize) + Sync) {
+        self.run_tasks(tasks, &f);
+    }
+
+    /// As [`run`](Self::run), compiled once for all tasks.
+    fn run_tasks(&self, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
         let alone = self.workers.is_empty() || tasks <= 1;
         if alone || self.busy.compare_exchange(false, true, Acquire, Relaxed).is_err() {
             let mut panic = None;
-            (0..tasks).for_each(|index| keep_first(&mut panic, call(&f, index)));
+            (0..tasks).for_each(|index| keep_first(&mut panic, call(f, index)));
             return raise(panic);
         }
         let shared = &*self.shared;
-        let task: &(dyn Fn(usize) + Sync) = &f;
         // SAFETY: only the lifetime changes. The closure outlives its use: this function does not
         // return, and cannot unwind (tasks are caught), before the gate is closed and empty.
-        let task = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Task>(task) };
+        let task = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Task>(f) };
         // SAFETY: `busy` makes this the only caller, and the last one left the gate closed and
         // empty, so no worker reads the slot.
         unsafe { *shared.task.get() = Some(task) };
@@ -122,7 +126,7 @@ impl Pool {
             drop(lock(&shared.sleep));
             shared.wake.notify_all();
         }
-        shared.take_tasks(&f);
+        shared.take_tasks(f);
         shared.gate.fetch_and(!OPEN, AcqRel);
         let mut spins = 0;
         while shared.gate.load(Acquire) & INSIDE != 0 {
@@ -254,7 +258,7 @@ fn pause(spins: &mut u32) {
     }
 }
 
-fn call(f: &(impl Fn(usize) + ?Sized), index: usize) -> Result<(), Payload> {
+fn call(f: &(dyn Fn(usize) + Sync), index: usize) -> Result<(), Payload> {
     catch_unwind(AssertUnwindSafe(|| f(index)))
 }
 

@@ -12,6 +12,15 @@ pub(crate) fn for_each_row<const N: usize>(
     operands: [&[usize]; N],
     mut f: impl FnMut(usize, usize, [(usize, usize); N]),
 ) {
+    rows(output, operands, &mut f);
+}
+
+/// As [`for_each_row`], compiled once for all functions.
+fn rows<const N: usize>(
+    output: &[usize],
+    operands: [&[usize]; N],
+    f: &mut dyn FnMut(usize, usize, [(usize, usize); N]),
+) {
     let (row, outer) = output.split_last().map_or((1, &[][..]), |(&row, outer)| (row, outer));
     let rows: usize = outer.iter().product();
     if row == 0 {

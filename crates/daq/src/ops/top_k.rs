@@ -1,6 +1,8 @@
 //! TopK: the largest or smallest elements along one axis, and their indices. Opsets 10 (k as an
 //! input), 11 (largest, sorted).
 
+use std::cmp::Ordering;
+
 use super::moves::sized;
 use super::*;
 use crate::for_any_type;
@@ -59,17 +61,16 @@ impl Operator for TopK {
             for row in 0..rows {
                 let (outer, column) = (row / inner, row % inner);
                 let at = |i: usize| x[(outer * len + i) * inner + column];
-                let by_size = |&a: &usize, &b: &usize| {
+                let by_size = |a: usize, b: usize| {
                     let nan = |x: T| x.partial_cmp(&x).is_none();
                     let (a, b) = (at(a), at(b));
                     a.partial_cmp(&b).unwrap_or_else(|| nan(a).cmp(&nan(b)))
                 };
                 order.clear();
                 order.extend(0..len);
-                // Stable, so that equal elements stay in order.
                 match self.largest {
-                    true => order.sort_by(|a, b| by_size(b, a)),
-                    false => order.sort_by(by_size),
+                    true => sort(&mut order, &|a, b| by_size(b, a)),
+                    false => sort(&mut order, &by_size),
                 }
                 for (j, &i) in order.iter().take(k).enumerate() {
                     let target = (outer * k + j) * inner + column;
@@ -85,6 +86,11 @@ impl Operator for TopK {
     fn quantization(&self) -> Quantization {
         Quantization::Moves
     }
+}
+
+/// Sorts indices so that equal elements stay in order; compiled once for all types.
+fn sort(order: &mut [usize], by: &dyn Fn(usize, usize) -> Ordering) {
+    order.sort_by(|&a, &b| by(a, b));
 }
 
 #[cfg(test)]
