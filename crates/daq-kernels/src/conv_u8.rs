@@ -267,7 +267,7 @@ pub static KERNELS: &[ConvU8Kernel] = &[
         pack: |params| Box::new(DenseConv::<VnniPanel>::new(params)),
     },
     #[cfg(target_arch = "x86_64")]
-    depthwise::<AvxVnni>("qdepthwise_32c4__avxvnni", Isa::AvxVnni),
+    depthwise::<AvxVnni, false>("qdepthwise_32c4__avxvnni", Isa::AvxVnni),
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         // That of AVX2 gains more than 8 sums of `vpdpbusd` can, half as many as AVX-512's.
@@ -320,25 +320,25 @@ pub static KERNELS: &[ConvU8Kernel] = &[
         pack: |params| Box::new(DenseConv::<conv_u8_panel::Panel<WORDS>>::new(params)),
     },
     #[cfg(target_arch = "x86_64")]
-    depthwise::<Sse41>("qdepthwise_16c4__sse41", Isa::Sse41),
+    depthwise::<Sse41, true>("qdepthwise_16c4__sse41", Isa::Sse41),
     #[cfg(target_arch = "x86_64")]
     dense::<Sse41>("qconv_2x16c4__sse41", Isa::Sse41),
     #[cfg(target_arch = "aarch64")]
-    depthwise::<NeonI8mm>("qdepthwise_16c4__neoni8mm", Isa::NeonI8mm),
+    depthwise::<NeonI8mm, true>("qdepthwise_16c4__neoni8mm", Isa::NeonI8mm),
     #[cfg(target_arch = "aarch64")]
     dense::<NeonI8mm>("qconv_6x16c8__neoni8mm", Isa::NeonI8mm),
     #[cfg(target_arch = "aarch64")]
-    depthwise::<NeonDot>("qdepthwise_16c4__neondot", Isa::NeonDot),
+    depthwise::<NeonDot, true>("qdepthwise_16c4__neondot", Isa::NeonDot),
     #[cfg(target_arch = "aarch64")]
     dense::<NeonDot>("qconv_6x16c4__neondot", Isa::NeonDot),
     #[cfg(target_arch = "aarch64")]
-    depthwise::<Neon<true>>("qdepthwise_16_pairs__neon", Isa::Neon),
+    depthwise::<Neon<true>, false>("qdepthwise_16_pairs__neon", Isa::Neon),
     #[cfg(target_arch = "aarch64")]
-    depthwise::<Neon<false>>("qdepthwise_16__neon", Isa::Neon),
+    depthwise::<Neon<false>, true>("qdepthwise_16__neon", Isa::Neon),
     #[cfg(target_arch = "aarch64")]
     dense::<Neon<true>>("qconv_4x16c2__neon", Isa::Neon),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    depthwise::<Simd128>("qdepthwise_16c4__simd128", Isa::Simd128),
+    depthwise::<Simd128, true>("qdepthwise_16c4__simd128", Isa::Simd128),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     dense::<Simd128>("qconv_2x16c4__simd128", Isa::Simd128),
     ConvU8Kernel {
@@ -350,13 +350,16 @@ pub static KERNELS: &[ConvU8Kernel] = &[
     },
 ];
 
-/// The depthwise convolution on registers of an instruction set.
-const fn depthwise<Q: Quads>(name: &'static str, isa: Isa) -> ConvU8Kernel {
+/// The depthwise convolution on registers of an instruction set. Without `ANY`, weights that one
+/// multiplication does not take are left to the kernels that follow.
+const fn depthwise<Q: Quads, const ANY: bool>(name: &'static str, isa: Isa) -> ConvU8Kernel {
     ConvU8Kernel {
         name,
         isa,
         supports: |params| {
-            params.shape.is_depthwise() && has_weights(params) && params.weights_fit(Q::RANGE)
+            params.shape.is_depthwise()
+                && has_weights(params)
+                && (ANY || params.weights_fit(Q::RANGE))
         },
         worthwhile: |_| true,
         pack: |params| Box::new(QuadDepthwise::<Q>::new(params)),

@@ -4,7 +4,8 @@
 //! The bytes of four taps are interleaved, so that every 32 bits hold one channel's four, which are
 //! multiplied by as many weights and added up. Windows of 3x3 and 5x5 take the taps of one
 //! column together: up to [`TILE`] neighbouring pixels share a column once it is interleaved. Any other
-//! window takes its taps in order, pixel by pixel.
+//! window takes its taps in order, pixel by pixel; so do all windows with weights beyond what one
+//! multiplication takes, whose taps are passed over again for what is left of them.
 //!
 //! Fewer channels than a register holds are taken together with those of other pixels of the row: all
 //! steps work within 128 bits, so these may belong to anything.
@@ -49,7 +50,7 @@ struct Chunk {
     /// First channel, and how many of the chunk's exist.
     first: usize,
     channels: usize,
-    /// For each four taps, those of four registers of sums.
+    /// For each four taps, those of four registers of sums; again for what [`Quads::RANGE`] left.
     weights: Aligned,
     /// Four registers.
     bias: Vec<i32>,
@@ -98,11 +99,16 @@ impl Chunk {
     ) -> Chunk {
         let channels = width.min(params.shape.in_c - first);
         let lines = Q::LANES * 16 * Q::WEIGHT;
+        let (low, high) = Q::RANGE;
+        let mut passes = 1;
+        while !params.weights_fit((passes * low, passes * high)) {
+            passes += 1;
+        }
         let mut chunk = Chunk {
             width,
             first,
             channels,
-            weights: Aligned::zeroed(fours.len() * lines),
+            weights: Aligned::zeroed(passes as usize * fours.len() * lines),
             bias: vec![0; 4 * Q::LANES],
             multipliers: vec![0.0; 4 * Q::LANES],
             small: params.multipliers[first..][..channels].iter().all(|&m| m < SMALL),
@@ -118,9 +124,15 @@ impl Chunk {
             let sum = weights.iter().map(|&w| i32::from(w)).sum::<i32>();
             chunk.bias[at] = bias[first + channel].wrapping_add(sum.wrapping_mul(Q::OFFSET));
             chunk.multipliers[at] = params.multipliers[first + channel];
-            for (lines, taps) in chunk.weights.chunks_exact_mut(lines).zip(fours) {
-                for (k, tap) in taps.iter().enumerate() {
-                    let weight = tap.map_or(0, |tap| weights[tap]);
+            for (i, lines) in chunk.weights.chunks_exact_mut(lines).enumerate() {
+                let (pass, four) = ((i / fours.len()) as i16, i % fours.len());
+                // A pass adds what those before it, each with its share of the range, left.
+                let part = |weight: i16| {
+                    let upto = |passes: i16| weight.clamp(passes * low, passes * high);
+                    upto(pass + 1) - upto(pass)
+                };
+                for (k, tap) in fours[four].iter().enumerate() {
+                    let weight = tap.map_or(0, |tap| part(weights[tap]));
                     let place = Q::channel_place(vector, slot, k);
                     match Q::WEIGHT {
                         1 => lines[place] = weight as i8 as u8,
@@ -134,9 +146,11 @@ impl Chunk {
 }
 
 impl<Q: Quads> QuadDepthwise<Q> {
-    /// Every weight, less its zero point, is of what [`Quads::RANGE`] says.
     pub(crate) fn new(params: &ConvU8Params) -> Self {
-        let kernel = Window::of(params);
+        let kernel = match params.weights_fit(Q::RANGE) {
+            true => Window::of(params),
+            false => Window::Any,
+        };
         let (fours, bias) = (kernel.fours(params), params.folded_bias());
         let mut chunks = Vec::new();
         let mut extent = 0;
@@ -321,9 +335,19 @@ impl<Q: Quads> Row<'_, Q> {
                 let mut sums = bias_of::<Q>(chunk);
                 let (mut ky, mut kx) = (0, 0);
                 for weights in chunk.weights.chunks_exact(Q::LANES * 16 * Q::WEIGHT) {
+                    if ky == shape.kernel_h {
+                        (ky, kx) = (0, 0);
+                    }
                     let taps = std::array::from_fn(|_| {
                         // Beyond the last tap weights are zero, and the first one stands in.
-                        let (y, x) = if ky < shape.kernel_h { (ky, kx) } else { (0, 0) };
+                        if ky == shape.kernel_h {
+                            return Q::load(W, |lane| {
+                                let first =
+                                    table.pointers.as_ptr().add((pixel + lane) * shape.stride_w);
+                                (*first).add(chunk.first)
+                            });
+                        }
+                        let (y, x) = (ky, kx);
                         (ky, kx) = if kx + 1 < shape.kernel_w { (ky, kx + 1) } else { (ky + 1, 0) };
                         let at = y * table.columns + x * shape.dilation_w;
                         let at = table.pointers.as_ptr().add(at + pixel * shape.stride_w);
