@@ -1,5 +1,7 @@
 //! The caller's buffers: arrays of pointers with sizes, checked before they become slices.
 
+use std::ops::Range;
+
 use daq::Port;
 
 use crate::error::Failure;
@@ -48,16 +50,19 @@ pub fn size(what: &str, port: &Port, given: usize) -> Result<(), Failure> {
     }
 }
 
-/// Whether no output overlaps an input or another output.
-pub fn disjoint<I, O>(
-    inputs: &[(*const I, usize)],
-    outputs: &[(*mut O, usize)],
-) -> Result<(), Failure> {
+/// The bytes of each buffer of elements of `size` bytes.
+pub fn ranges<P>(
+    buffers: &[(P, usize)],
+    size: usize,
+    address: impl Fn(&P) -> usize,
+) -> Vec<Range<usize>> {
     let range = |at: usize, bytes: usize| at..at.saturating_add(bytes);
-    let outputs: Vec<_> =
-        outputs.iter().map(|&(p, n)| range(p.addr(), n.saturating_mul(size_of::<O>()))).collect();
-    let inputs = inputs.iter().map(|&(p, n)| range(p.addr(), n.saturating_mul(size_of::<I>())));
-    let others: Vec<_> = outputs.iter().cloned().chain(inputs).collect();
+    buffers.iter().map(|(p, n)| range(address(p), n.saturating_mul(size))).collect()
+}
+
+/// Whether no output overlaps an input or another output.
+pub fn disjoint(inputs: &[Range<usize>], outputs: &[Range<usize>]) -> Result<(), Failure> {
+    let others = [outputs, inputs].concat();
     for (i, a) in outputs.iter().enumerate() {
         if let Some(j) =
             (i + 1..others.len()).find(|&j| a.start < others[j].end && others[j].start < a.end)
@@ -115,17 +120,26 @@ pub unsafe fn slice<'a, T>(what: &str, pointer: *const T, len: usize) -> Result<
 }
 
 fn check<T>(what: &str, pointer: *const T, len: usize) -> Result<(), Failure> {
+    check_bytes(what, pointer.addr(), len, (size_of::<T>(), align_of::<T>()))
+}
+
+/// As [`check`], compiled once for all types.
+fn check_bytes(
+    what: &str,
+    address: usize,
+    len: usize,
+    (size, align): (usize, usize),
+) -> Result<(), Failure> {
     if len == 0 {
         return Ok(());
     }
-    if pointer.is_null() {
+    if address == 0 {
         return Err(Failure::argument(format!("{what}: a null pointer")));
     }
-    if !pointer.is_aligned() {
-        let why = format!("{what}: not aligned to {} bytes", align_of::<T>());
-        return Err(Failure::argument(why));
+    if !address.is_multiple_of(align) {
+        return Err(Failure::argument(format!("{what}: not aligned to {align} bytes")));
     }
-    match len.checked_mul(size_of::<T>()).is_some_and(|n| n <= isize::MAX as usize) {
+    match len.checked_mul(size).is_some_and(|n| n <= isize::MAX as usize) {
         true => Ok(()),
         false => Err(Failure::argument(format!("{what}: {len} elements are more than fit memory"))),
     }

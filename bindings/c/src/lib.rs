@@ -406,7 +406,9 @@ unsafe fn predict<I: daq::tensor::Element, O: daq::tensor::Element>(
         for ((_, given), described) in outputs.iter().zip(&model.outputs) {
             buffers::size("output", &described.port, *given)?;
         }
-        disjoint(&inputs, &outputs)?;
+        let read = buffers::ranges(&inputs, size_of::<I>(), |p| p.addr());
+        let written = buffers::ranges(&outputs, size_of::<O>(), |p| p.addr());
+        disjoint(&read, &written)?;
         // SAFETY: the caller's promise; the sizes are the model's, and no output overlaps anything.
         let inputs = unsafe { buffers::shared(&inputs) }?;
         // SAFETY: as above.

@@ -32,13 +32,33 @@ fn run<T: Element>(s: &daq_kernels::ConvShape, lowest: T, x: &[T], y: &mut [T]) 
     });
 }
 
+/// As [`for_any_type`](crate::for_any_type), for the types that are pooled.
+macro_rules! for_pooled_type {
+    ($dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            DType::I8 => {
+                type $t = i8;
+                $body
+            }
+            _ => {
+                type $t = u8;
+                $body
+            }
+        }
+    };
+}
+
 impl MaxPool {
     /// The place of the greatest element of each window, of channels-last data.
     fn places(&self, x: &TensorView, y: &mut [i64]) {
         let specs = [Some(Spec::new(x.dtype, &pixels::logical(x.shape)))];
         let (s, _) = pool_shape(&self.window, &specs).expect("checked by infer");
         let plane = s.in_h * s.in_w;
-        crate::for_any_type!(x.dtype, T => {
+        for_pooled_type!(x.dtype, T => {
             let x = x.data::<T>();
             for_each_window(&s, s.all_pixels(), |pixel, taps| {
                 for (c, y) in y[pixel * s.in_c..][..s.in_c].iter_mut().enumerate() {
@@ -85,7 +105,7 @@ impl Operator for MaxPool {
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
         let x = inputs[0].expect("checked by infer");
         if x.shape.len() > 4 {
-            crate::for_any_type!(x.dtype, T => {
+            for_pooled_type!(x.dtype, T => {
                 let data = x.data::<T>();
                 let larger = |a: usize, b: usize| if data[b] > data[a] { b } else { a };
                 let places = |taps: &[usize]| taps.iter().copied().reduce(larger).unwrap_or(0);

@@ -39,13 +39,24 @@ pub(crate) fn run<T>(
     y: &mut [T],
     mut f: impl FnMut(&[usize], usize) -> T,
 ) {
+    let outputs = y.len();
+    for_each(window, shape, outputs, &mut |i, taps, whole| y[i] = f(taps, whole));
+}
+
+/// Calls `f` with each of `count` output elements and what [`run`] says of it; compiled once.
+fn for_each(
+    window: &Window,
+    shape: &[usize],
+    count: usize,
+    f: &mut dyn FnMut(usize, &[usize], usize),
+) {
     let spec = [Some(Spec::new(DType::F32, shape))];
     let axes = window.resolve_any(&spec, None).expect("checked by infer");
     let plane: usize = shape[2..].iter().product();
     let outputs: usize = axes.iter().map(|axis| axis.output).product();
     let taps: usize = axes.iter().map(|axis| axis.kernel).product();
     let mut inside = Vec::new();
-    for (i, y) in y.iter_mut().enumerate() {
+    for i in 0..count {
         let first = i / outputs.max(1) * plane;
         inside.clear();
         let mut whole = 0;
@@ -54,7 +65,7 @@ pub(crate) fn run<T>(
             inside.extend(offset.map(|offset| first + offset));
             whole += usize::from(counts);
         }
-        *y = f(&inside, whole);
+        f(i, &inside, whole);
     }
 }
 
