@@ -7,5 +7,6 @@ compare! {
     /// ONNX And: whether both are true.
     And,
     TRUTH,
-    |a, b| a != Default::default() && b != Default::default()
+    logic,
+    |a, b| a && b
 }

@@ -1,5 +1,7 @@
 //! What comparisons and logic of two inputs share: broadcasting, types, and a macro.
 
+use std::cmp::Ordering;
+
 use super::binary::for_each_row;
 use super::unary::Types;
 use super::*;
@@ -33,8 +35,27 @@ pub(crate) fn infer(inputs: &[Option<Spec>], types: Types) -> Result<Vec<Spec>, 
     Ok(vec![Spec { dtype: DType::Bool, shape }])
 }
 
+/// `f` of how each two elements compare, which for a NaN is not at all.
+pub(crate) fn order(
+    inputs: &[Option<TensorView>],
+    outputs: &mut [TensorViewMut],
+    f: fn(Option<Ordering>) -> bool,
+) {
+    let dtype = inputs[0].expect("checked by infer").dtype;
+    crate::for_any_type!(dtype, T => map::<T>(inputs, outputs, |a, b| f(a.partial_cmp(&b))));
+}
+
+/// `f` of each two truth values.
+pub(crate) fn logic(
+    inputs: &[Option<TensorView>],
+    outputs: &mut [TensorViewMut],
+    f: fn(bool, bool) -> bool,
+) {
+    map::<u8>(inputs, outputs, |a, b| f(a != 0, b != 0));
+}
+
 /// `f` of each two elements.
-pub(crate) fn map<T: Element>(
+fn map<T: Element>(
     inputs: &[Option<TensorView>],
     outputs: &mut [TensorViewMut],
     f: impl Fn(T, T) -> bool,
@@ -49,10 +70,10 @@ pub(crate) fn map<T: Element>(
     });
 }
 
-/// Defines a comparison: its documentation, name, types and function. Codes are compared as they
-/// are.
+/// Defines a comparison: its documentation, name, types, and its function of an [`order`] or of
+/// truth values ([`logic`]). Codes are compared as they are.
 macro_rules! compare {
-    ($(#[$doc:meta])* $name:ident, $types:ident, $f:expr) => {
+    ($(#[$doc:meta])* $name:ident, $types:ident, $map:ident, $f:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq)]
         pub struct $name;
@@ -73,8 +94,7 @@ macro_rules! compare {
             }
 
             fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
-                let dtype = inputs[0].expect("checked by infer").dtype;
-                crate::for_any_type!(dtype, T => compare::map::<T>(inputs, outputs, $f));
+                compare::$map(inputs, outputs, $f);
             }
 
             fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {

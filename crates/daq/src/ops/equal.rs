@@ -7,5 +7,6 @@ compare! {
     /// ONNX Equal: whether `a = b`.
     Equal,
     ANYTHING,
-    |a, b| a == b
+    order,
+    |order| order.is_some_and(|order| order.is_eq())
 }

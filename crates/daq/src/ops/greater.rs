@@ -7,5 +7,6 @@ compare! {
     /// ONNX Greater: whether `a > b`.
     Greater,
     COMPARABLE,
-    |a, b| a > b
+    order,
+    |order| order.is_some_and(|order| order.is_gt())
 }

@@ -7,5 +7,6 @@ compare! {
     /// ONNX GreaterOrEqual: whether `a >= b`.
     GreaterOrEqual,
     COMPARABLE,
-    |a, b| a >= b
+    order,
+    |order| order.is_some_and(|order| order.is_ge())
 }

@@ -7,5 +7,6 @@ compare! {
     /// ONNX Less: whether `a < b`.
     Less,
     COMPARABLE,
-    |a, b| a < b
+    order,
+    |order| order.is_some_and(|order| order.is_lt())
 }

@@ -7,5 +7,6 @@ compare! {
     /// ONNX LessOrEqual: whether `a <= b`.
     LessOrEqual,
     COMPARABLE,
-    |a, b| a <= b
+    order,
+    |order| order.is_some_and(|order| order.is_le())
 }

@@ -7,5 +7,6 @@ compare! {
     /// ONNX Or: whether one is true.
     Or,
     TRUTH,
-    |a, b| a != Default::default() || b != Default::default()
+    logic,
+    |a, b| a || b
 }

@@ -7,5 +7,6 @@ compare! {
     /// ONNX Xor: whether just one is true.
     Xor,
     TRUTH,
+    logic,
     |a, b| a != b
 }
