@@ -8,6 +8,7 @@ cd "$(dirname "$0")/../.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 lld=$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld
 [ -x "$lld" ] || { echo "SKIPPED: $lld is missing" >&2 && exit 1; }
+objcopy() { LD_LIBRARY_PATH=$(rustc --print sysroot)/lib "$(dirname "$lld")/rust-objcopy" "$@"; }
 [ $# -gt 0 ] || set -- x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-linux-android \
     armv7-unknown-linux-gnueabihf i686-unknown-linux-gnu riscv64gc-unknown-linux-gnu wasm32-unknown-unknown
 for target; do
@@ -21,14 +22,16 @@ for target; do
         # The page's module, which exports what a page calls and not the C functions.
         RUSTFLAGS="-C target-feature=+simd128" cargo build --quiet --profile minimal --target "$target" -p daq-web
         made=$folder/minimal/daq_web.wasm
-        "$(dirname "$lld")/rust-objcopy" --strip-all "$made" "$made.stripped" 2> /dev/null || cp "$made" "$made.stripped"
+        objcopy --strip-all "$made" "$made.stripped"
         made=$made.stripped
         ;;
     *)
         cargo rustc --quiet --profile minimal --target "$target" -p daq-c --crate-type staticlib
         made=$folder/minimal/libdaq.so
-        "$lld" -flavor gnu -shared -o "$made" --whole-archive "$folder/minimal/libdaq_c.a" --no-whole-archive \
-            --gc-sections --strip-all -z relro -z now -soname libdaq.so.0 --version-script=bindings/c/daq.map
+        # As install.sh does.
+        objcopy --remove-section=.eh_frame --remove-section=.rela.eh_frame "$folder/minimal/libdaq_c.a" "$folder/minimal/small.a"
+        "$lld" -flavor gnu -shared -o "$made" --whole-archive "$folder/minimal/small.a" --no-whole-archive \
+            --gc-sections --icf=all -z pack-relative-relocs -O2 --strip-all -z relro -z now -soname libdaq.so.0 --version-script=bindings/c/daq.map
         ;;
     esac
     echo "| \`$target\` | $(wc -c < "$made") |"
