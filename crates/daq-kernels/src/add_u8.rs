@@ -39,6 +39,8 @@ pub static KERNELS: &[Kernel<Entry>] = &[
     Kernel { name: "qadd_16__avx2", isa: Isa::Avx2, entry: avx2 },
     #[cfg(target_arch = "aarch64")]
     Kernel { name: "qadd_16__neon", isa: Isa::Neon, entry: neon },
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "qadd_unfused__sse41", isa: Isa::Sse41, entry: sse41 },
     Kernel { name: "qadd__scalar", isa: Isa::Scalar, entry: scalar },
 ];
 
@@ -87,9 +89,28 @@ impl AddU8 {
 }
 
 fn scalar(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+    each(constants, a, b, output, f32::mul_add);
+}
+
+/// By the multiply-add of other instructions, which the compiler makes vectors of.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse4.1")]
+fn sse41(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+    each(constants, a, b, output, crate::fused::fused);
+}
+
+#[inline(always)]
+fn each(
+    constants: &Constants,
+    a: &[u8],
+    b: &[u8],
+    output: &mut [u8],
+    multiply_add: impl Fn(f32, f32, f32) -> f32,
+) {
     let Constants { a_ratio, b_ratio, offset } = *constants;
     for ((code, &a), &b) in output.iter_mut().zip(a).zip(b) {
-        let sum = f32::from(a).mul_add(a_ratio, f32::from(b).mul_add(b_ratio, offset));
+        let sum = multiply_add(f32::from(b), b_ratio, offset);
+        let sum = multiply_add(f32::from(a), a_ratio, sum);
         *code = round_small(sum.clamp(0.0, 255.0)) as u8;
     }
 }

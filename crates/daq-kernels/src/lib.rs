@@ -31,6 +31,8 @@ mod depthwise_vnni;
 
 mod elementwise_f32;
 #[cfg(target_arch = "x86_64")]
+mod fused;
+#[cfg(target_arch = "x86_64")]
 mod ints;
 mod isa;
 mod kernel;

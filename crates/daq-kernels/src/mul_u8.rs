@@ -2,7 +2,11 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::requantize::SMALL;
+use std::marker::PhantomData;
+
+use crate::quads::Quads;
 use crate::requantize::requantize;
+use crate::vector_f32::Work;
 use crate::{BinaryU8Params, Isa, Kernel};
 
 /// The three constants of the rule.
@@ -27,6 +31,14 @@ pub static KERNELS: &[Kernel<Entry>] = &[
     Kernel { name: "qmul_16__avx2", isa: Isa::Avx2, entry: avx2 },
     #[cfg(target_arch = "aarch64")]
     Kernel { name: "qmul_16__neon", isa: Isa::Neon, entry: neon },
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "qmul_16__sse41", isa: Isa::Sse41, entry: quads::<crate::quads_x86::Sse41> },
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Kernel {
+        name: "qmul_16__simd128",
+        isa: Isa::Simd128,
+        entry: quads::<crate::quads_wasm::Simd128>,
+    },
     Kernel { name: "qmul__scalar", isa: Isa::Scalar, entry: scalar },
 ];
 
@@ -97,6 +109,48 @@ fn scalar(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
         let b = i32::from(b) - i32::from(constants.b_zero_point);
         *code = requantize(a * b, constants.multiplier, constants.output_zero_point);
     }
+}
+
+/// Sixteen codes at a time on registers of four sums.
+#[cfg_attr(not(any(target_arch = "x86_64", target_feature = "simd128")), allow(dead_code))]
+struct Products<'a, Q>(&'a Constants, &'a [u8], &'a [u8], &'a mut [u8], PhantomData<Q>);
+
+impl<Q: Quads> Work for Products<'_, Q> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Products(constants, a, b, output, _) = self;
+        let [za, zb] = [constants.a_zero_point, constants.b_zero_point].map(i16::from);
+        let multipliers = [constants.multiplier; 4];
+        let (a, b) = (a.chunks_exact(16), b.chunks_exact(16));
+        let rest = (a.remainder(), b.remainder());
+        let mut output = output.chunks_exact_mut(16);
+        for ((a, b), output) in a.zip(b).zip(&mut output) {
+            let mut sums = [0; 16];
+            for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+                *sum = i32::from(i16::from(a) - za) * i32::from(i16::from(b) - zb);
+            }
+            // SAFETY: the caller answers for the CPU; a register holds four of the sums, of the
+            // multipliers and, packed, sixteen codes.
+            unsafe {
+                let sums = std::array::from_fn(|v| Q::load_sums(sums.as_ptr().add(v * 4)));
+                let multipliers = [Q::load_floats(multipliers.as_ptr()); 4];
+                let zero_point = constants.output_zero_point;
+                let codes = Q::requantize::<false>(sums, multipliers, zero_point);
+                Q::store(codes, output.as_mut_ptr());
+            }
+        }
+        scalar(constants, rest.0, rest.1, output.into_remainder());
+    }
+}
+
+/// # Safety
+///
+/// This CPU has the registers.
+#[cfg_attr(not(any(target_arch = "x86_64", target_feature = "simd128")), allow(dead_code))]
+unsafe fn quads<Q: Quads>(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+    const { assert!(Q::LANES == 4) };
+    // SAFETY: by the caller.
+    unsafe { Q::run(Products::<Q>(constants, a, b, output, PhantomData)) }
 }
 
 #[cfg(target_arch = "x86_64")]
