@@ -59,6 +59,7 @@ const MODELS: &[(&str, Hashed)] = &[
     ("depthwise-3x3", |all| layers(all, &|n| [n, n, 3, 1, 1, n])),
     ("depthwise-3x3-stride2", |all| layers(all, &|n| [n, n, 3, 2, 1, n])),
     ("depthwise-5x5", |all| layers(all, &|n| [n, n, 5, 1, 1, n])),
+    ("depthwise-unsigned", unsigned),
     ("depthwise-any", |all| layers(all, &|n| [n, n, 4, 1, 2, n])),
     ("vectors", vectors),
     ("elementwise", elementwise),
@@ -105,6 +106,8 @@ struct Net {
     graph: Graph,
     random: Random,
     fill: Fill,
+    /// Where weights are unsigned, their zero point.
+    weight_zero: Option<i32>,
 }
 
 impl Net {
@@ -113,6 +116,7 @@ impl Net {
             graph: Graph::default(),
             random: Random(seed * 2 + 0x1357_9bdf),
             fill: Fill::Random,
+            weight_zero: None,
         };
         let dtype = if quant.is_some() { DType::U8 } else { DType::F32 };
         let x = net.graph.add_value(Value { quant, ..Value::new("x", dtype, shape) });
@@ -175,10 +179,16 @@ impl Net {
         let input = self.quant(x);
         let bias: Vec<i32> = (0..channels).map(|_| self.random.next() as i16 as i32 / 8).collect();
         let bias_scales = scales.iter().map(|scale| scale * input.scale[0]).collect();
-        let w = self.constant(
-            Tensor::from_slice(shape, &weights),
-            Some(QuantParams::per_channel(scales, 0)),
-        );
+        let w = match self.weight_zero {
+            None => Tensor::from_slice(shape, &weights),
+            Some(_) => {
+                let codes = weights.iter().map(|&w| (w as u8).wrapping_add(128));
+                Tensor::from_slice(shape, &codes.collect::<Vec<_>>())
+            }
+        };
+        let mut quant = QuantParams::per_channel(scales, 0);
+        quant.zero_point = vec![self.weight_zero.unwrap_or(0); quant.zero_point.len()];
+        let w = self.constant(w, Some(quant));
         let b = self.constant(
             Tensor::from_slice(&[channels], &bias),
             Some(QuantParams::per_channel(bias_scales, 0)),
@@ -320,6 +330,17 @@ fn layers(all: &mut Sha256, shape: &dyn Fn(usize) -> [usize; 6]) {
         let (mut net, x) = Net::new(&[1, in_c, 5, 6], codes([0, 255, 128, 3][n % 4]), n as u64);
         net.fill = fill;
         let y = net.conv(x, rest);
+        run(net.end(y), all);
+    }
+}
+
+/// Depthwise convolutions whose weights, less their zero point, reach beyond 8 bits.
+fn unsigned(all: &mut Sha256) {
+    for (n, &fill) in (1..=40).flat_map(|n| FILLS.iter().map(move |fill| (n, fill))) {
+        let (mut net, x) = Net::new(&[1, n, 5, 6], codes([0, 255, 128, 3][n % 4]), n as u64);
+        net.fill = fill;
+        net.weight_zero = Some([0, 255, 100][n % 3]);
+        let y = net.conv(x, [n, 3, 1, 1, n]);
         run(net.end(y), all);
     }
 }
