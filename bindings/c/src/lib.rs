@@ -1,7 +1,8 @@
 //! The C interface of the daq runtime; `include/daq.h` is made of it by `cargo xtask header`.
 //!
 //! Every function checks its pointers, sizes and indices as far as C lets anyone check them, and
-//! turns panics into a status, so that no call ends the caller's process.
+//! turns panics into a status, so that no call ends the caller's process (in the profile
+//! `minimal` a panic does).
 #![allow(non_camel_case_types, reason = "these are the names that C sees")]
 
 use std::ffi::{CStr, CString, c_char, c_void};
