@@ -171,6 +171,14 @@ fn biases_bring_back_the_mean_of_the_float_model() {
     let ranges = calibrate(&float, &samples, &options, &|| ()).unwrap().ranges();
     let mut graph = quantize(&float, &ranges, &QuantizeOptions::default()).unwrap().graph;
     let seen = statistics(&float, &samples, 1, &|| ()).unwrap();
+    // A range of a fifth clips the channel: its bias stays 0.
+    let mut clipped = graph.clone();
+    let output = clipped.outputs[0];
+    clipped.values[output].quant.as_mut().unwrap().scale[0] /= 5.0;
+    activation_bias::correct(&mut clipped, &seen, &samples, 1, &|| ()).unwrap();
+    let bias = clipped.nodes[0].inputs[2].unwrap();
+    assert_eq!(clipped.values[bias].data.as_ref().unwrap().data::<i32>(), [0]);
+
     assert_eq!(activation_bias::correct(&mut graph, &seen, &samples, 1, &|| ()).unwrap(), 1);
     // 0.3 rounds to 0 steps of 100 / 127: all of the mean, 0.3 * 227.5, is the bias's; the input's
     // step is 1.
