@@ -1,10 +1,10 @@
 //! Multiplication of 8-bit tensors, as ONNX's QLinearMul, with a second input that may repeat.
 
-#[cfg(target_arch = "x86_64")]
-use crate::requantize::SMALL;
 use std::marker::PhantomData;
 
 use crate::quads::Quads;
+#[cfg(target_arch = "x86_64")]
+use crate::requantize::SMALL;
 use crate::requantize::requantize;
 use crate::vector_f32::Work;
 use crate::{BinaryU8Params, Isa, Kernel};

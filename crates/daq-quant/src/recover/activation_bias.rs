@@ -7,7 +7,7 @@
 //! output's range clips keep their bias: what is cut off is missing from the mean, and no shift brings it back.
 
 use daq::ops::Quantization;
-use daq::{DType, Graph, Model, QuantParams, Tensor, TensorView};
+use daq::{DType, Graph, Model, Tensor, TensorView};
 
 use super::statistics::{Statistics, channels};
 use crate::calibrate::{CalibrateError, Samples, watch};
@@ -39,12 +39,11 @@ pub fn correct(
             continue;
         }
         let Some(means) = means(graph, output, samples, workers)? else { continue };
-        let range = graph.values[output].quant.as_ref().map(range);
+        let Some(out) = graph.values[output].quant.as_ref() else { continue };
+        let fits = |x: f32| (0..=255).contains(&out.code(x, -1, 256));
         let codes: Vec<i32> = (codes.data::<i32>().iter().zip(&means).enumerate())
             .map(|(c, (&code, mean))| {
-                let holds =
-                    |r: &(f64, f64)| r.0 <= wanted.min[c].into() && f64::from(wanted.max[c]) <= r.1;
-                if !range.as_ref().is_some_and(holds) {
+                if !fits(wanted.min[c]) || !fits(wanted.max[c]) {
                     return code;
                 }
                 let shift = (wanted.mean(c) - mean) / f64::from(quant.scale_of(c));
@@ -57,12 +56,6 @@ pub fn correct(
         progress();
     }
     Ok(corrected)
-}
-
-/// What codes of one byte reach, and half a step beyond, which rounds to their ends.
-fn range(quant: &QuantParams) -> (f64, f64) {
-    let (scale, zero) = (f64::from(quant.scale[0]), f64::from(quant.zero_point[0]));
-    ((-0.5 - zero) * scale, (255.5 - zero) * scale)
 }
 
 /// The mean of each channel of a value of codes, in real numbers.

@@ -32,46 +32,47 @@ fn run<T: Element>(s: &daq_kernels::ConvShape, lowest: T, x: &[T], y: &mut [T]) 
     });
 }
 
-/// As [`for_any_type`](crate::for_any_type), for the types that are pooled.
-macro_rules! for_pooled_type {
-    ($dtype:expr, $t:ident => $body:expr) => {
-        match $dtype {
-            DType::F32 => {
-                type $t = f32;
-                $body
-            }
-            DType::I8 => {
-                type $t = i8;
-                $body
-            }
-            _ => {
-                type $t = u8;
-                $body
-            }
-        }
-    };
-}
-
 impl MaxPool {
+    fn run_as<T: Element>(
+        &self,
+        lowest: T,
+        inputs: &[Option<TensorView>],
+        outputs: &mut [TensorViewMut],
+    ) {
+        let x = inputs[0].expect("checked by infer");
+        let data = x.data::<T>();
+        if x.shape.len() > 4 {
+            let larger = |a: usize, b: usize| if data[b] > data[a] { b } else { a };
+            let places = |taps: &[usize]| taps.iter().copied().reduce(larger).unwrap_or(0);
+            let [y, rest @ ..] = outputs else { return };
+            planes::run(&self.window, x.shape, y.data_mut::<T>(), |taps, _| data[places(taps)]);
+            if let [indices, ..] = rest {
+                let y = indices.data_mut::<i64>();
+                planes::run(&self.window, x.shape, y, |taps, _| places(taps) as i64);
+            }
+            return;
+        }
+        let (s, _) = pool_shape(&self.window, &view_specs(inputs)).expect("checked by infer");
+        if let [_, indices, ..] = outputs {
+            self.places(&s, data, indices.data_mut());
+        }
+        run(&s, lowest, data, outputs[0].data_mut());
+    }
+
     /// The place of the greatest element of each window, of channels-last data.
-    fn places(&self, x: &TensorView, y: &mut [i64]) {
-        let specs = [Some(Spec::new(x.dtype, &pixels::logical(x.shape)))];
-        let (s, _) = pool_shape(&self.window, &specs).expect("checked by infer");
+    fn places<T: Element>(&self, s: &daq_kernels::ConvShape, x: &[T], y: &mut [i64]) {
         let plane = s.in_h * s.in_w;
-        for_pooled_type!(x.dtype, T => {
-            let x = x.data::<T>();
-            for_each_window(&s, s.all_pixels(), |pixel, taps| {
-                for (c, y) in y[pixel * s.in_c..][..s.in_c].iter_mut().enumerate() {
-                    let larger = |a: usize, b: usize| if x[b + c] > x[a + c] { b } else { a };
-                    let best = taps.iter().flatten().copied().reduce(larger).unwrap_or(0) / s.in_c;
-                    let (picture, at) = (best / plane, best % plane);
-                    let at = match self.column_major {
-                        true => at % s.in_w * s.in_h + at / s.in_w,
-                        false => at,
-                    };
-                    *y = ((picture * s.in_c + c) * plane + at) as i64;
-                }
-            });
+        for_each_window(s, s.all_pixels(), |pixel, taps| {
+            for (c, y) in y[pixel * s.in_c..][..s.in_c].iter_mut().enumerate() {
+                let larger = |a: usize, b: usize| if x[b + c] > x[a + c] { b } else { a };
+                let best = taps.iter().flatten().copied().reduce(larger).unwrap_or(0) / s.in_c;
+                let (picture, at) = (best / plane, best % plane);
+                let at = match self.column_major {
+                    true => at % s.in_w * s.in_h + at / s.in_w,
+                    false => at,
+                };
+                *y = ((picture * s.in_c + c) * plane + at) as i64;
+            }
         });
     }
 }
@@ -103,30 +104,10 @@ impl Operator for MaxPool {
     }
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
-        let x = inputs[0].expect("checked by infer");
-        if x.shape.len() > 4 {
-            for_pooled_type!(x.dtype, T => {
-                let data = x.data::<T>();
-                let larger = |a: usize, b: usize| if data[b] > data[a] { b } else { a };
-                let places = |taps: &[usize]| taps.iter().copied().reduce(larger).unwrap_or(0);
-                let [y, rest @ ..] = outputs else { return };
-                planes::run(&self.window, x.shape, y.data_mut::<T>(), |taps, _| data[places(taps)]);
-                if let [indices, ..] = rest {
-                    let y = indices.data_mut::<i64>();
-                    planes::run(&self.window, x.shape, y, |taps, _| places(taps) as i64);
-                }
-            });
-            return;
-        }
-        if let [_, indices, ..] = outputs {
-            self.places(&x, indices.data_mut());
-        }
-        let y = &mut outputs[0];
-        let (s, _) = pool_shape(&self.window, &view_specs(inputs)).expect("checked by infer");
-        match x.dtype {
-            DType::F32 => run(&s, f32::NEG_INFINITY, x.data(), y.data_mut()),
-            DType::I8 => run(&s, i8::MIN, x.data(), y.data_mut()),
-            _ => run(&s, 0u8, x.data(), y.data_mut()),
+        match inputs[0].expect("checked by infer").dtype {
+            DType::F32 => self.run_as(f32::NEG_INFINITY, inputs, outputs),
+            DType::I8 => self.run_as(i8::MIN, inputs, outputs),
+            _ => self.run_as(0u8, inputs, outputs),
         }
     }
 
