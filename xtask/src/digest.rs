@@ -12,7 +12,7 @@ const ARM: &str = "aarch64-unknown-linux-musl";
 const WASM: &str = "wasm32-wasip1";
 /// What runs natively, where the CPU has it.
 const NATIVE: &[&str] =
-    &["scalar", "sse41", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512vbmi"];
+    &["scalar", "sse41", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512vbmi", "amx"];
 const NATIVE_ARM: &[&str] = &["scalar", "neon", "neondot", "neoni8mm"];
 /// CPUs that qemu shows, and the best instruction set of each.
 const EMULATED: &[(&str, &str)] = &[

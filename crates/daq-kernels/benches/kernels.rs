@@ -170,6 +170,8 @@ fn ceiling(isa: Isa) -> Option<f64> {
         Isa::Avx2 => (|rounds| unsafe { ceilings::avx2(rounds) }, 8 * 32),
         // SAFETY: as above.
         Isa::Avx512Vnni => (|rounds| unsafe { ceilings::vnni(rounds) }, 16 * 64),
+        // SAFETY: as above.
+        Isa::Amx => (|rounds| unsafe { ceilings::amx(rounds) }, 4 * 16 * 16 * 64),
         _ => return None,
     };
     if !isa.is_supported() {
@@ -229,6 +231,35 @@ mod ceilings {
                     options(nomem, nostack, preserves_flags)
                 );
             }
+        }
+    }
+
+    /// 4 times `tdpbusd` on whole tiles.
+    pub(super) unsafe fn amx(rounds: u64) {
+        #[repr(align(64))]
+        struct Config([u8; 64]);
+        // Palette 1; 64 bytes a row, 16 rows a tile.
+        let mut config = Config([0; 64]);
+        config.0[0] = 1;
+        for tile in 0..8 {
+            (config.0[16 + 2 * tile], config.0[48 + tile]) = (64, 16);
+        }
+        // SAFETY: the configuration is a valid one, and only tiles change, which nothing else uses.
+        unsafe {
+            asm!(
+                "ldtilecfg [{config}]",
+                "2:",
+                "tdpbusd tmm0, tmm4, tmm6",
+                "tdpbusd tmm1, tmm4, tmm7",
+                "tdpbusd tmm2, tmm5, tmm6",
+                "tdpbusd tmm3, tmm5, tmm7",
+                "dec {rounds}",
+                "jnz 2b",
+                "tilerelease",
+                config = in(reg) &config,
+                rounds = inout(reg) rounds => _,
+                options(readonly, nostack)
+            );
         }
     }
 }

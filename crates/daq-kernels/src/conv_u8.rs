@@ -14,6 +14,8 @@ use std::arch::x86_64::{__m256i, __m512i};
 use std::cell::RefCell;
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use crate::conv_u8_amx::{self, AmxConv};
 use crate::conv_u8_dense::DenseConv;
 #[cfg(target_arch = "x86_64")]
 use crate::conv_u8_panel::{self, BYTES, DOUBLED, WORDS};
@@ -238,6 +240,16 @@ pub struct ConvU8Kernel {
 
 /// Every kernel, best first and scalar last.
 pub static KERNELS: &[ConvU8Kernel] = &[
+    #[cfg(target_arch = "x86_64")]
+    ConvU8Kernel {
+        name: "qconv_32x32c64__amx",
+        isa: Isa::Amx,
+        supports: |params| {
+            params.shape.groups == 1 && has_weights(params) && params.weights_fit_i8()
+        },
+        worthwhile: conv_u8_amx::is_faster_than_vnni,
+        pack: |params| Box::new(AmxConv::new(params)),
+    },
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         // What `QuadDepthwise` does, which takes 1.3 times as long here: compilers make less of

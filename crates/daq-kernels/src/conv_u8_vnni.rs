@@ -42,7 +42,7 @@ pub(crate) struct VnniPanel {
 
 /// The column that slot `slot` of vector `vector` holds: the order in which [`Requantizer`] turns
 /// sums into bytes, four vectors at a time where there are as many, then two, then one.
-fn column_of(vectors: usize, vector: usize, slot: usize) -> usize {
+pub(crate) fn column_of(vectors: usize, vector: usize, slot: usize) -> usize {
     let (lane, rest) = (slot / 4, slot % 4);
     match vectors {
         4 => lane * 16 + vector * 4 + rest,

@@ -31,6 +31,8 @@ pub enum Isa {
     Avx512Vnni,
     /// The same with VBMI, whose permutations look bytes up in tables: Ice Lake, Zen 4 and later.
     Avx512Vbmi,
+    /// The same with AMX, tiles of 8-bit products: Sapphire Rapids and later, on Linux.
+    Amx,
     /// aarch64; every one has it.
     Neon,
     /// aarch64 with dotprod, sums of four 8-bit products: Cortex-A75 and later, all Apple.
@@ -51,6 +53,7 @@ impl Isa {
         Isa::Avx512,
         Isa::Avx512Vnni,
         Isa::Avx512Vbmi,
+        Isa::Amx,
         Isa::Neon,
         Isa::NeonDot,
         Isa::NeonI8mm,
@@ -67,6 +70,7 @@ impl Isa {
             Isa::Avx512 => "avx512",
             Isa::Avx512Vnni => "avx512vnni",
             Isa::Avx512Vbmi => "avx512vbmi",
+            Isa::Amx => "amx",
             Isa::Neon => "neon",
             Isa::NeonDot => "neondot",
             Isa::NeonI8mm => "neoni8mm",
@@ -83,6 +87,7 @@ impl Isa {
             Isa::AvxVnni | Isa::Avx512 => Some(Isa::Avx2),
             Isa::Avx512Vnni => Some(Isa::Avx512),
             Isa::Avx512Vbmi => Some(Isa::Avx512Vnni),
+            Isa::Amx => Some(Isa::Avx512Vbmi),
             Isa::NeonDot => Some(Isa::Neon),
             Isa::NeonI8mm => Some(Isa::NeonDot),
         }
@@ -106,6 +111,7 @@ impl Isa {
             }
             Isa::Avx512Vnni => has!("avx512vnni"),
             Isa::Avx512Vbmi => has!("avx512vbmi"),
+            Isa::Amx => amx_is_allowed(),
             Isa::Neon | Isa::NeonDot | Isa::NeonI8mm | Isa::Simd128 => false,
         }
     }
@@ -146,12 +152,51 @@ impl Isa {
     }
 
     fn choose(wanted: Option<&str>) -> Isa {
-        let supported = || Isa::ALL.iter().rev().copied().filter(|isa| isa.is_supported());
+        let best_first = || Isa::ALL.iter().rev().copied();
         wanted
-            .and_then(|name| supported().find(|isa| isa.name() == name))
-            .or_else(|| supported().next())
+            .and_then(|name| best_first().find(|isa| isa.name() == name && isa.is_supported()))
+            .or_else(|| best_first().find(|isa| isa.is_supported()))
             .unwrap_or(Isa::Scalar)
     }
+}
+
+/// Whether the CPU has AMX with 8-bit products and the kernel lets this process use it, which is asked for
+/// here: threads have no room for tiles in their saved state before.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn amx_is_allowed() -> bool {
+    use std::arch::x86_64::{__cpuid_count, __get_cpuid_max};
+    /// `arch_prctl`, its request for a part of the state, and the part that holds tiles.
+    const ARCH_PRCTL: u64 = 158;
+    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
+    const XFEATURE_XTILEDATA: u64 = 18;
+    const TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
+    static ALLOWED: OnceLock<bool> = OnceLock::new();
+    *ALLOWED.get_or_init(|| {
+        if __get_cpuid_max(0).0 < 7 || __cpuid_count(7, 0).edx & TILE_AND_INT8 != TILE_AND_INT8 {
+            return false;
+        }
+        let result: i64;
+        // SAFETY: the system call reads and writes no memory of ours; where the kernel does not know the
+        // request, it refuses.
+        unsafe {
+            std::arch::asm!(
+                "syscall",
+                inout("rax") ARCH_PRCTL => result,
+                in("rdi") ARCH_REQ_XCOMP_PERM,
+                in("rsi") XFEATURE_XTILEDATA,
+                out("rcx") _,
+                out("r11") _,
+                options(nostack),
+            );
+        }
+        result == 0
+    })
+}
+
+/// Other systems are not asked.
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn amx_is_allowed() -> bool {
+    false
 }
 
 impl PartialOrd for Isa {
@@ -195,7 +240,7 @@ mod tests {
                 assert!(!includes(later, isa) || !later.is_supported() || isa.is_supported());
             }
         }
-        assert!(Isa::Avx2 < Isa::AvxVnni && Isa::Avx2 < Isa::Avx512Vbmi && Isa::Sse41 < Isa::Avx2);
+        assert!(Isa::Avx2 < Isa::AvxVnni && Isa::Avx512Vbmi < Isa::Amx && Isa::Sse41 < Isa::Avx2);
         assert!(Isa::AvxVnni.partial_cmp(&Isa::Avx512Vnni).is_none());
         assert!(Isa::Neon < Isa::NeonI8mm && Isa::NeonI8mm.partial_cmp(&Isa::Avx2).is_none());
     }

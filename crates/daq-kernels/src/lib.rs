@@ -12,6 +12,8 @@ mod conv_f32;
 mod conv_f32_vector;
 mod conv_shape;
 pub mod conv_u8;
+#[cfg(target_arch = "x86_64")]
+mod conv_u8_amx;
 mod conv_u8_dense;
 #[cfg(target_arch = "x86_64")]
 mod conv_u8_panel;
