@@ -1,11 +1,12 @@
 //! The dense convolution on tiles of AMX: `tdpbusd` adds the products of 16 pixels by 64 inputs with 64
 //! inputs by 16 output channels to 256 sums of 32 bits, and never saturates.
 //!
-//! A row of a tile is 64 bytes, which a tile load takes from rows that lie evenly apart. The pixels of a
-//! 1x1 convolution do; those of other windows are first put together, all taps of a pixel in one
-//! row. Two tiles of pixels meet two of channels, so that each load serves two products. Sums
-//! leave through memory: while a pair of tiles is multiplied, the sums of the one before it are
-//! requantized.
+//! A tile load takes 64 bytes of each of up to 16 rows that lie evenly apart: those of output pixels side
+//! by side. Where the window reaches into the padding, the inputs of some output rows are copied with
+//! the padding around them first. Loads run past what is meant, into other inputs or what follows, and
+//! weights of 0 take that out again. Two tiles of pixels meet two of channels, so that each load serves
+//! two products. Sums leave through memory: while a pair of tiles is multiplied, the sums of the one
+//! before it are requantized.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -14,7 +15,6 @@ use std::ops::Range;
 
 use crate::ConvShape;
 use crate::conv_u8::{ConvU8Params, PackedConv, Part};
-use crate::conv_u8_taps::{SCRATCH, Taps};
 use crate::conv_u8_vnni::column_of;
 use crate::requantize::SMALL;
 use crate::requantize::avx512::Requantizer;
@@ -24,7 +24,7 @@ const ROW: usize = 64;
 const COLUMNS: usize = 32;
 /// Most rows of a tile.
 const ROWS: usize = 16;
-/// Bytes of pixels that all panels pass over while they are in the second-level cache.
+/// Bytes of input that all panels pass over while they are in the second-level cache.
 const BLOCK_BYTES: usize = 256 * 1024;
 
 /// A row of a tile.
@@ -43,19 +43,30 @@ struct Panel {
     multipliers: [Line<f32, 16>; 2],
 }
 
+impl Panel {
+    fn vectors(&self) -> usize {
+        self.columns.div_ceil(16)
+    }
+}
+
 /// A packed dense convolution.
 #[derive(Debug)]
 pub(crate) struct AmxConv {
-    taps: Taps,
-    /// Bytes that one tap copies, and rows of 64 bytes that all of them fill.
-    tap_len: usize,
+    /// Pixels of a matrix product are one row.
+    shape: ConvShape,
+    /// Whether windows reach into the padding.
+    padded: bool,
+    /// Columns of a row as it is read: all, or those that a padded copy has.
+    width: usize,
+    /// Where each tap begins in a window, and how many loads it takes; side by side, the taps of a row
+    /// are one.
+    taps: Vec<usize>,
     steps: usize,
-    /// Whether pixels are read where they lie.
-    in_place: bool,
-    /// `[panel, step, vector, 16]`, each row four inputs of 16 columns.
+    /// `[panel, tap, step, vector, 16]`, each row four inputs of 16 columns.
     weights: Vec<Line<i8, ROW>>,
     panels: Vec<Panel>,
     output_zero_point: u8,
+    input_zero_point: u8,
     /// Whether every multiplier is below [`SMALL`].
     small: bool,
 }
@@ -65,40 +76,37 @@ pub(crate) fn is_faster_than_vnni(shape: &ConvShape) -> bool {
     shape.pixels() >= 4 && shape.taps() * shape.in_c > 32
 }
 
-impl Panel {
-    fn vectors(&self) -> usize {
-        self.columns.div_ceil(16)
-    }
-}
-
 impl AmxConv {
     pub(crate) fn new(params: &ConvU8Params) -> AmxConv {
-        let shape = &params.shape;
-        let joined = shape.kernel_w > 1 && shape.dilation_w == 1;
-        let taps = match joined {
-            true => shape.kernel_h,
-            false => shape.taps(),
+        let shape = match params.shape.is_pointwise() {
+            true => ConvShape::gemm(params.shape.pixels(), params.shape.in_c, params.shape.out_c),
+            false => params.shape,
         };
-        let len = shape.taps() * shape.in_c;
-        let tap_len = len / taps;
-        let steps = len.div_ceil(ROW);
-        // `copy` reads whole vectors.
-        let extent = tap_len.next_multiple_of(ROW);
-        let taps = match joined {
-            true => Taps::joined(shape, extent, params.input_zero_point),
-            false => Taps::new(shape, extent, params.input_zero_point),
-        };
+        let (reach_h, reach_w) = (reach(&shape, shape.out_h).0, reach(&shape, shape.out_h).1);
+        let padded =
+            shape.pad_top > 0 || shape.pad_left > 0 || reach_h > shape.in_h || reach_w > shape.in_w;
+        let width = if padded { reach_w } else { shape.in_w };
+        let joined = if shape.dilation_w == 1 { shape.kernel_w } else { 1 };
+        let tap_len = joined * shape.in_c;
+        let taps: Vec<usize> = (0..shape.kernel_h)
+            .flat_map(|y| (0..shape.kernel_w).step_by(joined).map(move |x| (y, x)))
+            .map(|(y, x)| (y * shape.dilation_h * width + x * shape.dilation_w) * shape.in_c)
+            .collect();
+        let steps = tap_len.div_ceil(ROW);
         let bias = params.folded_bias();
         let mut conv = AmxConv {
+            shape,
+            padded,
+            width,
             taps,
-            tap_len,
             steps,
-            in_place: shape.is_pointwise(),
             weights: Vec::new(),
             panels: Vec::new(),
             output_zero_point: params.output_zero_point,
+            input_zero_point: params.input_zero_point,
             small: params.multipliers.iter().all(|&multiplier| multiplier < SMALL),
         };
+        let len = conv.taps.len() * tap_len;
         let mut rows = vec![0; COLUMNS * len];
         for first in (0..shape.out_c).step_by(COLUMNS) {
             let columns = COLUMNS.min(shape.out_c - first);
@@ -114,7 +122,8 @@ impl AmxConv {
                 multipliers: [Line([0.0; 16]); 2],
             };
             let vectors = panel.vectors();
-            conv.weights.resize(at + steps * vectors * ROWS, Line([0; ROW]));
+            let lines = conv.taps.len() * steps * vectors * ROWS;
+            conv.weights.resize(at + lines, Line([0; ROW]));
             for (vector, slot) in (0..vectors).flat_map(|v| (0..16).map(move |slot| (v, slot))) {
                 let column = column_of(vectors, vector, slot);
                 if column >= columns {
@@ -122,12 +131,13 @@ impl AmxConv {
                 }
                 panel.bias[vector].0[slot] = bias[first + column];
                 panel.multipliers[vector].0[slot] = params.multipliers[first + column];
-                for (quad, weights) in rows[column * len..][..len].chunks(4).enumerate() {
-                    let line = (quad / ROWS * vectors + vector) * ROWS + quad % ROWS;
-                    for (to, &weight) in
-                        conv.weights[at + line].0[slot * 4..].iter_mut().zip(weights)
-                    {
-                        *to = weight as i8;
+                let taps = rows[column * len..][..len].chunks_exact(tap_len);
+                for (tap, weights) in taps.enumerate() {
+                    let tiles = at + tap * steps * vectors * ROWS;
+                    for (quad, weights) in weights.chunks(4).enumerate() {
+                        let line = (quad / ROWS * vectors + vector) * ROWS + quad % ROWS;
+                        let to = &mut conv.weights[tiles + line].0[slot * 4..];
+                        to.iter_mut().zip(weights).for_each(|(to, &weight)| *to = weight as i8);
                     }
                 }
             }
@@ -137,31 +147,59 @@ impl AmxConv {
     }
 }
 
-/// Where a tile of pixels is read: its first byte, and from there how far each next row is.
-#[derive(Clone, Copy)]
-struct Source {
-    at: *const u8,
-    stride: usize,
+/// Rows and columns of input, padding included, that `rows` rows of the output read.
+fn reach(shape: &ConvShape, rows: usize) -> (usize, usize) {
+    let reach = |len: usize, stride: usize, kernel: usize, dilation: usize| {
+        (len.max(1) - 1) * stride + (kernel - 1) * dilation + 1
+    };
+    (
+        reach(rows, shape.stride_h, shape.kernel_h, shape.dilation_h),
+        reach(shape.out_w, shape.stride_w, shape.kernel_w, shape.dilation_w),
+    )
+}
+
+/// Some pixels side by side in a row of the output.
+#[derive(Clone, Copy, Debug)]
+struct Tile {
+    /// The first byte of the first pixel's window.
+    input: *const u8,
+    /// The first pixel, counted from that of the part, and how many.
+    first: usize,
+    pixels: usize,
 }
 
 /// A pair of tiles whose sums wait to be requantized.
 #[derive(Clone, Copy)]
 struct Finished<'a> {
     panel: &'a Panel,
-    /// Which half of the sums they fill.
-    half: usize,
-    /// Pixels of both tiles, and where the first of them is stored.
-    pixels: usize,
-    output: *mut u8,
+    tiles: &'a [Tile; 2],
+    sums: *const Line<i32, 16>,
 }
 
 /// Memory that a thread reuses from call to call.
 #[derive(Default)]
 struct Memory {
-    /// Packed pixels.
-    rows: Vec<Line<u8, ROW>>,
-    /// Sums of two pairs of tiles, `[half, tile * row, vector]`.
+    /// A copy of some input.
+    copy: Aligned,
+    /// The last one has no pixels where their number is odd.
+    tiles: Vec<[Tile; 2]>,
+    /// Sums of two pairs of tiles, `[pair, tile * row, vector]`.
     sums: Vec<Line<i32, 16>>,
+}
+
+/// Bytes that begin at a cache line, so that the rows of tiles lie in one each.
+#[derive(Default)]
+struct Aligned(Vec<u8>);
+
+impl Aligned {
+    /// The first `len` bytes, of any content.
+    fn aligned(&mut self, len: usize) -> &mut [u8] {
+        if self.0.len() < len + ROW {
+            self.0.resize(len + ROW, 0);
+        }
+        let skip = self.0.as_ptr().align_offset(ROW);
+        &mut self.0[skip..][..len]
+    }
 }
 
 thread_local! {
@@ -173,8 +211,8 @@ impl PackedConv for AmxConv {
         // SAFETY: `ConvU8::with_kernel` made sure of the instruction set; the caller answers for the rest.
         unsafe {
             match self.small {
-                true => self.run_small::<true>(input, part, output, stride),
-                false => self.run_small::<false>(input, part, output, stride),
+                true => self.run_part::<true>(input, part, output, stride),
+                false => self.run_part::<false>(input, part, output, stride),
             }
         }
     }
@@ -189,206 +227,219 @@ impl AmxConv {
     ///
     /// As for [`PackedConv::run`]; this CPU has AMX, and the process may use it.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn run_small<const SMALL: bool>(
+    unsafe fn run_part<const SMALL: bool>(
         &self,
         input: &[u8],
         Part { pixels, channels }: Part,
         output: *mut u8,
         stride: usize,
     ) {
+        let shape = &self.shape;
         let panels = &self.panels[channels.start / COLUMNS..channels.end.div_ceil(COLUMNS)];
-        let row = self.steps * ROW;
-        let in_c = self.taps.shape.in_c;
-        // An even number of tiles of equal height.
-        let pairs = pixels.len().div_ceil(2 * ROWS);
-        let rows = pixels.len().div_ceil(2 * pairs);
-        let block = (BLOCK_BYTES / (2 * rows * row)).max(1);
+        // Tiles of equal height, in pairs.
+        let widest = shape.out_w.min(pixels.len());
+        let rows = match widest.div_ceil(ROWS) {
+            tiles @ 2.. if shape.out_h == 1 => widest.div_ceil(tiles.next_multiple_of(2)),
+            tiles => widest.div_ceil(tiles),
+        };
+        let pixel_bytes = shape.in_c * shape.stride_w;
+        // Whole rows, or a part of one.
+        let block = BLOCK_BYTES / (pixel_bytes * shape.stride_h);
+        let block = match block >= shape.out_w {
+            true => block / shape.out_w * shape.out_w,
+            false => block.max(1).next_multiple_of(2 * rows),
+        };
         // SAFETY: by the caller, there is AMX.
         unsafe { configure(rows) };
         MEMORY.with_borrow_mut(|memory| {
             memory.sums.resize(2 * COLUMNS * 2, Line([0; 16]));
-            let sums = memory.sums.as_mut_ptr();
-            let mut finished: Option<Finished> = None;
-            let mut half = 0;
-            for pairs in (0..pairs).step_by(block).map(|pair| pair..pairs.min(pair + block)) {
-                let first = pixels.start + pairs.start * 2 * rows;
-                let tiles = 2 * pairs.len();
-                let end = pixels.end.min(first + tiles * rows);
-                // Tile loads read whole rows, also of pixels past the end: what of that lies outside of
-                // the input is read from a copy.
-                let in_place = match self.in_place {
-                    true => {
-                        let readable = (input.len() + in_c).saturating_sub(row) / in_c;
-                        (readable.saturating_sub(first) / rows).min(tiles)
-                    }
-                    false => 0,
-                };
-                let needed = (tiles - in_place) * rows * self.steps + 1;
-                if memory.rows.len() < needed {
-                    memory.rows.resize(needed, Line([0; ROW]));
-                }
-                let packed = end.min(first + in_place * rows)..end;
-                // SAFETY: `rows` holds all rows of the tiles that are packed, and one more; the caller
-                // answers for the input.
-                unsafe { self.pack(input, packed, memory.rows.as_mut_ptr().cast()) };
-                let packed: *const u8 = memory.rows.as_ptr().cast();
-                let source = |tile: usize| match tile < in_place {
-                    true => Source {
-                        at: input.as_ptr().wrapping_add((first + tile * rows) * in_c),
-                        stride: in_c,
-                    },
-                    false => Source {
-                        at: packed.wrapping_add((tile - in_place) * rows * row),
-                        stride: row,
-                    },
-                };
+            let sums = [0, COLUMNS * 2].map(|at| memory.sums[at..].as_mut_ptr());
+            let mut pair_count = 0;
+            let mut first = pixels.start;
+            while first < pixels.end {
+                let picture = shape.out_h * shape.out_w;
+                let end = (first + block).min(pixels.end).min((first / picture + 1) * picture);
+                self.place(input, first..end, rows, pixels.start, memory);
+                let mut finished: Option<Finished> = None;
                 for panel in panels {
-                    for pair in 0..pairs.len() {
-                        let at = first + pair * 2 * rows;
-                        // SAFETY: the sources hold `rows` rows of `steps * 64` bytes; the caller answers
-                        // for the output.
+                    for tiles in &memory.tiles {
+                        let sums = sums[pair_count % 2];
+                        pair_count += 1;
+                        // SAFETY: `place` leads to what the tiles read; the caller answers for the
+                        // output.
                         unsafe {
-                            let weights = self.weights.as_ptr().add(panel.at);
-                            let tiles = [source(2 * pair), source(2 * pair + 1)];
-                            match panel.vectors() {
-                                2 => multiply_two(tiles, weights, &panel.bias, self.steps),
-                                _ => multiply_one(tiles, weights, &panel.bias, self.steps),
-                            }
+                            self.multiply(panel, tiles, pixel_bytes);
                             if let Some(finished) = finished {
-                                self.store::<SMALL>(finished, sums, stride);
+                                self.store::<SMALL>(
+                                    finished,
+                                    rows,
+                                    output.wrapping_sub(channels.start),
+                                    stride,
+                                );
                             }
-                            store_tiles(sums.add(half * COLUMNS * 2), rows, panel.vectors());
-                            finished = Some(Finished {
-                                panel,
-                                half,
-                                pixels: (2 * rows).min(end - at),
-                                output: output
-                                    .add((at - pixels.start) * stride)
-                                    .wrapping_add(panel.first)
-                                    .wrapping_sub(channels.start),
-                            });
+                            store_tiles(sums, rows, panel.vectors());
                         }
-                        half = 1 - half;
+                        finished = Some(Finished { panel, tiles, sums });
                     }
                 }
-            }
-            if let Some(finished) = finished {
-                // SAFETY: as above.
-                unsafe { self.store::<SMALL>(finished, sums, stride) };
+                if let Some(finished) = finished {
+                    // SAFETY: as above.
+                    unsafe {
+                        self.store::<SMALL>(
+                            finished,
+                            rows,
+                            output.wrapping_sub(channels.start),
+                            stride,
+                        );
+                    }
+                }
+                first = end;
             }
         });
         // SAFETY: by the caller, there is AMX.
         unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
     }
-}
 
-impl AmxConv {
-    /// Puts the bytes of all taps of each of the `pixels` into rows of `steps * 64` bytes.
+    /// Cuts pixels of one picture into tiles of `rows`, and copies of the input what these could not read
+    /// in place.
+    fn place(
+        &self,
+        input: &[u8],
+        pixels: Range<usize>,
+        rows: usize,
+        part: usize,
+        memory: &mut Memory,
+    ) {
+        let shape = &self.shape;
+        let (in_c, out_w) = (shape.in_c, shape.out_w);
+        let picture = pixels.start / (shape.out_h * out_w);
+        let row_of = |pixel: usize| pixel / out_w - picture * shape.out_h;
+        let (top, bottom) = (row_of(pixels.start), row_of(pixels.end - 1) + 1);
+        let pixel_bytes = in_c * shape.stride_w;
+        // Bytes that a tile reads, from its first one on.
+        let reads =
+            (rows - 1) * pixel_bytes + self.taps.last().copied().unwrap_or(0) + self.steps * ROW;
+        let image = &input[picture * shape.in_h * shape.in_w * in_c..];
+        // Byte `at` of the picture is read at `base + at`.
+        let mut base = image.as_ptr();
+        if self.padded {
+            let row = self.width * in_c;
+            let copy = memory.copy.aligned(reach(shape, bottom - top).0 * row + reads);
+            copy.fill(self.input_zero_point);
+            base = copy.as_ptr().wrapping_sub(top * shape.stride_h * row);
+            let left = shape.pad_left.min(self.width);
+            let columns = (self.width - left).min(shape.in_w) * in_c;
+            for (y, to) in (top * shape.stride_h..).zip(copy.chunks_exact_mut(row)) {
+                let y = y.wrapping_sub(shape.pad_top);
+                if y < shape.in_h {
+                    let from = &image[y * shape.in_w * in_c..][..columns];
+                    to[left * in_c..][..columns].copy_from_slice(from);
+                }
+            }
+        }
+        let mut in_place = !self.padded;
+        memory.tiles.clear();
+        let mut first = pixels.start;
+        for y in top..bottom {
+            let start = (picture * shape.out_h + y) * out_w;
+            let end = pixels.end.min(start + out_w);
+            let x = first - start;
+            let mut at = (y * shape.stride_h * self.width + x * shape.stride_w) * in_c;
+            while first < end {
+                if in_place && at + reads > image.len() {
+                    // This tile and all after it would read past the end of the input.
+                    in_place = false;
+                    let left = &image[at..];
+                    let copy = memory.copy.aligned(at % ROW + left.len() + reads);
+                    copy[at % ROW..][..left.len()].copy_from_slice(left);
+                    base = copy.as_ptr().wrapping_sub(at - at % ROW);
+                }
+                let pixels = rows.min(end - first);
+                let tile = Tile { input: base.wrapping_add(at), first: first - part, pixels };
+                match memory.tiles.last_mut() {
+                    Some([_, other]) if other.pixels == 0 => *other = tile,
+                    _ => memory.tiles.push([tile, Tile { pixels: 0, ..tile }]),
+                }
+                first += pixels;
+                at += pixels * pixel_bytes;
+            }
+        }
+    }
+
+    /// Multiplies two tiles by a panel, into the tiles 0 to 3 (of one vector, 0 and 2).
     ///
     /// # Safety
     ///
-    /// `input` is as long as the shape says, and the pixels lie within it; as many rows can be written.
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn pack(&self, input: &[u8], pixels: Range<usize>, to: *mut u8) {
-        if pixels.is_empty() {
-            return;
-        }
-        SCRATCH.with_borrow_mut(|scratch| {
-            self.taps.begin(input, scratch);
-            self.taps.point(input, pixels.clone(), scratch);
-            for pixel in 0..pixels.len() {
-                // SAFETY: by the caller; all taps together fill no more than a row.
-                let mut to = unsafe { to.add(pixel * self.steps * ROW) };
-                for from in scratch.pointers[pixel..].iter().step_by(pixels.len()) {
-                    // SAFETY: `point` leads to `extent` bytes. What is written past a tap is the place of
-                    // the next one, and past the last pixel a row that nobody reads.
-                    unsafe {
-                        copy(*from, to, self.tap_len);
-                        to = to.add(self.tap_len);
-                    }
-                }
+    /// Tiles are configured; all that they read of the input can be read.
+    #[inline]
+    unsafe fn multiply(&self, panel: &Panel, [one, other]: &[Tile; 2], pixel_bytes: usize) {
+        // SAFETY: by the caller; `weights` holds the panel's taps and steps.
+        unsafe {
+            let mut weights = self.weights.as_ptr().add(panel.at);
+            load_bias(&panel.bias);
+            for &tap in &self.taps {
+                let inputs = [one.input.add(tap), other.input.add(tap)];
+                weights = match panel.vectors() {
+                    2 => multiply_two(inputs, pixel_bytes, weights, self.steps),
+                    _ => multiply_one(inputs, pixel_bytes, weights, self.steps),
+                };
             }
-        });
+        }
     }
 
     /// Requantizes and stores the sums of a pair of tiles.
     ///
     /// # Safety
     ///
-    /// `sums` holds both halves; the panel's columns of the pixels can be written.
+    /// The sums are those of `rows` pixels for each tile. The panel's columns, counted from
+    /// `output`, can be written for the pixels of both.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     unsafe fn store<const SMALL: bool>(
         &self,
-        finished: Finished,
-        sums: *const Line<i32, 16>,
+        Finished { panel, tiles, sums }: Finished,
+        rows: usize,
+        output: *mut u8,
         stride: usize,
     ) {
-        let Finished { panel, half, pixels, mut output } = finished;
         let requantizer = Requantizer::<SMALL>::new(self.output_zero_point);
         // SAFETY: by the caller.
         unsafe {
-            let mut sums: *const __m512i = sums.add(half * COLUMNS * 2).cast();
             let m: [__m512; 2] =
                 std::array::from_fn(|v| _mm512_load_ps(panel.multipliers[v].0.as_ptr()));
-            if panel.columns > 16 {
-                // A pixel's codes are every other 8 bytes of those of two.
-                let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-                let mask = ((1u64 << panel.columns) - 1) as u32;
-                for pixel in (0..pixels).step_by(2) {
-                    let acc = std::array::from_fn(|v| _mm512_load_si512(sums.add(v)));
-                    let codes = requantizer.four(acc, [m[0], m[1], m[0], m[1]]);
-                    let codes = _mm512_permutexvar_epi64(order, codes);
-                    let (one, other) =
-                        (_mm512_castsi512_si256(codes), _mm512_extracti64x4_epi64::<1>(codes));
-                    match panel.columns {
-                        32 => _mm256_storeu_si256(output.cast(), one),
-                        _ => _mm256_mask_storeu_epi8(output.cast(), mask, one),
+            for (i, tile) in tiles.iter().enumerate() {
+                let mut sums: *const __m512i = sums.add(i * 2 * rows).cast();
+                let mut output = output.wrapping_add(tile.first * stride + panel.first);
+                if panel.columns > 16 {
+                    let mask = ((1u64 << panel.columns) - 1) as u32;
+                    let write = |codes: __m256i, to: *mut u8| match panel.columns {
+                        32 => _mm256_storeu_si256(to.cast(), codes),
+                        _ => _mm256_mask_storeu_epi8(to.cast(), mask, codes),
+                    };
+                    for _ in 0..tile.pixels / 2 {
+                        let acc = std::array::from_fn(|v| _mm512_load_si512(sums.add(v)));
+                        let codes = requantizer.four(acc, [m[0], m[1], m[0], m[1]]);
+                        // A pixel's codes are every other 8 bytes of those of two.
+                        let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+                        let codes = _mm512_permutexvar_epi64(order, codes);
+                        write(_mm512_castsi512_si256(codes), output);
+                        output = output.wrapping_add(stride);
+                        write(_mm512_extracti64x4_epi64::<1>(codes), output);
+                        output = output.wrapping_add(stride);
+                        sums = sums.add(4);
                     }
-                    if pixel + 1 < pixels {
-                        let output = output.add(stride).cast();
-                        match panel.columns {
-                            32 => _mm256_storeu_si256(output, other),
-                            _ => _mm256_mask_storeu_epi8(output.cast(), mask, other),
-                        }
+                    if tile.pixels % 2 == 1 {
+                        let acc = [_mm512_load_si512(sums), _mm512_load_si512(sums.add(1))];
+                        write(requantizer.two(acc, m), output);
                     }
-                    sums = sums.add(4);
-                    output = output.wrapping_add(2 * stride);
+                } else {
+                    let mask = ((1u32 << panel.columns) - 1) as u16;
+                    for _ in 0..tile.pixels {
+                        let codes = requantizer.one(_mm512_load_si512(sums), m[0]);
+                        _mm_mask_storeu_epi8(output.cast(), mask, codes);
+                        sums = sums.add(2);
+                        output = output.wrapping_add(stride);
+                    }
                 }
-            } else {
-                for _ in 0..pixels {
-                    let codes = requantizer.one(_mm512_load_si512(sums), m[0]);
-                    match panel.columns {
-                        16 => _mm_storeu_si128(output.cast(), codes),
-                        columns => _mm_mask_storeu_epi8(output.cast(), (1 << columns) - 1, codes),
-                    }
-                    sums = sums.add(2);
-                    output = output.wrapping_add(stride);
-                }
-            }
-        }
-    }
-}
-
-/// Copies `len` bytes, and what follows up to a multiple of 16 (64 from 49 on).
-///
-/// # Safety
-///
-/// As many can be read and written.
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn copy(mut from: *const u8, mut to: *mut u8, len: usize) {
-    // SAFETY: by the caller.
-    unsafe {
-        let end = from.add(len);
-        if len > 48 {
-            while from < end {
-                _mm512_storeu_si512(to.cast(), _mm512_loadu_si512(from.cast()));
-                (from, to) = (from.add(64), to.add(64));
-            }
-        } else {
-            while from < end {
-                _mm_storeu_si128(to.cast(), _mm_loadu_si128(from.cast()));
-                (from, to) = (from.add(16), to.add(16));
             }
         }
     }
@@ -413,95 +464,106 @@ unsafe fn configure(rows: usize) {
     }
 }
 
-/// Multiplies two tiles of pixels by two of channels into the tiles 0 to 3.
+/// Begins the sums of tiles 0 and 2, 1 and 3 with the bias of the two vectors.
 ///
 /// # Safety
 ///
-/// Tiles are configured; the sources hold as many rows of `steps * 64` bytes, `weights` holds
-/// `steps * 32` rows.
+/// Tiles are configured. The compiler has no use for them, so they keep their sums.
 #[inline]
-unsafe fn multiply_two(
-    [first, second]: [Source; 2],
-    weights: *const Line<i8, ROW>,
-    bias: &[Line<i32, 16>; 2],
-    steps: usize,
-) {
-    // SAFETY: by the caller. The compiler has no use for tiles, so they keep their sums.
+unsafe fn load_bias(bias: &[Line<i32, 16>; 2]) {
+    // SAFETY: by the caller. The distance of 0 between rows makes all of them the bias.
     unsafe {
         asm!(
-            // A distance of 0 between rows: all of them are the bias.
             "tileloadd tmm0, [{bias} + {zero}]",
             "tileloadd tmm1, [{bias} + {zero} + 64]",
             "tileloadd tmm2, [{bias} + {zero}]",
             "tileloadd tmm3, [{bias} + {zero} + 64]",
-            "2:",
-            "tileloadd tmm4, [{first} + {first_stride}]",
-            "tileloadd tmm6, [{weights} + {row}]",
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{weights} + {row} + 1024]",
-            "tdpbusd tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{second} + {second_stride}]",
-            "tdpbusd tmm2, tmm5, tmm6",
-            "tdpbusd tmm3, tmm5, tmm7",
-            "add {first}, 64",
-            "add {second}, 64",
-            "add {weights}, 2048",
-            "dec {steps}",
-            "jnz 2b",
             bias = in(reg) bias,
             zero = in(reg) 0usize,
-            row = in(reg) ROW,
-            first = inout(reg) first.at => _,
-            first_stride = in(reg) first.stride,
-            second = inout(reg) second.at => _,
-            second_stride = in(reg) second.stride,
-            weights = inout(reg) weights => _,
-            steps = inout(reg) steps => _,
-            options(nostack, readonly),
+            options(nostack, preserves_flags, readonly),
         );
     }
 }
 
-/// As [`multiply_two`] by one tile of channels, into the tiles 0 and 2.
+/// Adds the products of two tiles of pixels and two of channels to the tiles 0 to 3; gives where the
+/// weights of the next tap begin.
+///
+/// # Safety
+///
+/// Tiles are configured. As many rows of `steps * 64` bytes, `stride` apart, can be read from the inputs,
+/// and `steps * 32` rows of weights.
+#[inline]
+unsafe fn multiply_two(
+    [one, other]: [*const u8; 2],
+    stride: usize,
+    mut weights: *const Line<i8, ROW>,
+    steps: usize,
+) -> *const Line<i8, ROW> {
+    // SAFETY: by the caller.
+    unsafe {
+        asm!(
+            "2:",
+            "tileloadd tmm4, [{one} + {stride}]",
+            "tileloadd tmm6, [{weights} + {row}]",
+            "tdpbusd tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{weights} + {row} + 1024]",
+            "tdpbusd tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{other} + {stride}]",
+            "tdpbusd tmm2, tmm5, tmm6",
+            "tdpbusd tmm3, tmm5, tmm7",
+            "add {one}, 64",
+            "add {other}, 64",
+            "add {weights}, 2048",
+            "dec {steps}",
+            "jnz 2b",
+            row = in(reg) ROW,
+            one = inout(reg) one => _,
+            other = inout(reg) other => _,
+            stride = in(reg) stride,
+            weights = inout(reg) weights,
+            steps = inout(reg) steps => _,
+            options(nostack, readonly),
+        );
+    }
+    weights
+}
+
+/// As [`multiply_two`] by one tile of channels, to the tiles 0 and 2.
 ///
 /// # Safety
 ///
 /// As there; `weights` holds `steps * 16` rows.
 #[inline]
 unsafe fn multiply_one(
-    [first, second]: [Source; 2],
-    weights: *const Line<i8, ROW>,
-    bias: &[Line<i32, 16>; 2],
+    [one, other]: [*const u8; 2],
+    stride: usize,
+    mut weights: *const Line<i8, ROW>,
     steps: usize,
-) {
-    // SAFETY: as there.
+) -> *const Line<i8, ROW> {
+    // SAFETY: by the caller.
     unsafe {
         asm!(
-            "tileloadd tmm0, [{bias} + {zero}]",
-            "tileloadd tmm2, [{bias} + {zero}]",
             "2:",
-            "tileloadd tmm4, [{first} + {first_stride}]",
+            "tileloadd tmm4, [{one} + {stride}]",
             "tileloadd tmm6, [{weights} + {row}]",
             "tdpbusd tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{second} + {second_stride}]",
+            "tileloadd tmm5, [{other} + {stride}]",
             "tdpbusd tmm2, tmm5, tmm6",
-            "add {first}, 64",
-            "add {second}, 64",
+            "add {one}, 64",
+            "add {other}, 64",
             "add {weights}, 1024",
             "dec {steps}",
             "jnz 2b",
-            bias = in(reg) bias,
-            zero = in(reg) 0usize,
             row = in(reg) ROW,
-            first = inout(reg) first.at => _,
-            first_stride = in(reg) first.stride,
-            second = inout(reg) second.at => _,
-            second_stride = in(reg) second.stride,
-            weights = inout(reg) weights => _,
+            one = inout(reg) one => _,
+            other = inout(reg) other => _,
+            stride = in(reg) stride,
+            weights = inout(reg) weights,
             steps = inout(reg) steps => _,
             options(nostack, readonly),
         );
     }
+    weights
 }
 
 /// Stores the sums of two tiles of `rows` pixels: two vectors a pixel, of which `vectors` are filled.
