@@ -168,6 +168,13 @@ struct Tile {
     pixels: usize,
 }
 
+/// Weights to fetch: 8 rows from here, and as many after so many bytes.
+#[derive(Clone, Copy)]
+struct Ahead {
+    at: *const Line<i8, ROW>,
+    step: usize,
+}
+
 /// A pair of tiles whose sums wait to be requantized.
 #[derive(Clone, Copy)]
 struct Finished<'a> {
@@ -261,14 +268,22 @@ impl AmxConv {
                 let end = (first + block).min(pixels.end).min((first / picture + 1) * picture);
                 self.place(input, first..end, rows, pixels.start, memory);
                 let mut finished: Option<Finished> = None;
-                for panel in panels {
-                    for tiles in &memory.tiles {
+                for (i, panel) in panels.iter().enumerate() {
+                    for (pair, tiles) in memory.tiles.iter().enumerate() {
+                        // The first pairs fetch a quarter each of the next panel's weights.
+                        let ahead = match panels.get(i + 1) {
+                            Some(next) if pair < 4 => Ahead {
+                                at: self.weights.as_ptr().wrapping_add(next.at + pair * 8),
+                                step: 32 * ROW,
+                            },
+                            _ => Ahead { at: self.weights.as_ptr(), step: 0 },
+                        };
                         let sums = sums[pair_count % 2];
                         pair_count += 1;
                         // SAFETY: `place` leads to what the tiles read; the caller answers for the
                         // output.
                         unsafe {
-                            self.multiply(panel, tiles, pixel_bytes);
+                            self.multiply(panel, ahead, tiles, pixel_bytes);
                             if let Some(finished) = finished {
                                 self.store::<SMALL>(
                                     finished,
@@ -372,7 +387,13 @@ impl AmxConv {
     ///
     /// Tiles are configured; all that they read of the input can be read.
     #[inline]
-    unsafe fn multiply(&self, panel: &Panel, [one, other]: &[Tile; 2], pixel_bytes: usize) {
+    unsafe fn multiply(
+        &self,
+        panel: &Panel,
+        mut ahead: Ahead,
+        [one, other]: &[Tile; 2],
+        pixel_bytes: usize,
+    ) {
         // SAFETY: by the caller; `weights` holds the panel's taps and steps.
         unsafe {
             let mut weights = self.weights.as_ptr().add(panel.at);
@@ -380,7 +401,7 @@ impl AmxConv {
             for &tap in &self.taps {
                 let inputs = [one.input.add(tap), other.input.add(tap)];
                 weights = match panel.vectors() {
-                    2 => multiply_two(inputs, pixel_bytes, weights, self.steps),
+                    2 => multiply_two(inputs, pixel_bytes, weights, &mut ahead, self.steps),
                     _ => multiply_one(inputs, pixel_bytes, weights, self.steps),
                 };
             }
@@ -497,6 +518,7 @@ unsafe fn multiply_two(
     [one, other]: [*const u8; 2],
     stride: usize,
     mut weights: *const Line<i8, ROW>,
+    ahead: &mut Ahead,
     steps: usize,
 ) -> *const Line<i8, ROW> {
     // SAFETY: by the caller.
@@ -509,8 +531,17 @@ unsafe fn multiply_two(
             "tileloadd tmm7, [{weights} + {row} + 1024]",
             "tdpbusd tmm1, tmm4, tmm7",
             "tileloadd tmm5, [{other} + {stride}]",
+            "prefetcht1 [{ahead}]",
+            "prefetcht1 [{ahead} + 64]",
+            "prefetcht1 [{ahead} + 128]",
+            "prefetcht1 [{ahead} + 192]",
             "tdpbusd tmm2, tmm5, tmm6",
             "tdpbusd tmm3, tmm5, tmm7",
+            "prefetcht1 [{ahead} + 256]",
+            "prefetcht1 [{ahead} + 320]",
+            "prefetcht1 [{ahead} + 384]",
+            "prefetcht1 [{ahead} + 448]",
+            "add {ahead}, {ahead_step}",
             "add {one}, 64",
             "add {other}, 64",
             "add {weights}, 2048",
@@ -521,6 +552,8 @@ unsafe fn multiply_two(
             other = inout(reg) other => _,
             stride = in(reg) stride,
             weights = inout(reg) weights,
+            ahead = inout(reg) ahead.at,
+            ahead_step = in(reg) ahead.step,
             steps = inout(reg) steps => _,
             options(nostack, readonly),
         );
