@@ -56,6 +56,8 @@ pub(crate) struct AmxConv {
     shape: ConvShape,
     /// Whether windows reach into the padding.
     padded: bool,
+    /// Whether tiles go on from row to row of a padded copy.
+    narrow: bool,
     /// Columns of a row as it is read: all, or those that a padded copy has.
     width: usize,
     /// Where each tap begins in a window, and how many loads it takes; side by side, the taps of a row
@@ -82,7 +84,7 @@ impl AmxConv {
             true => ConvShape::gemm(params.shape.pixels(), params.shape.in_c, params.shape.out_c),
             false => params.shape,
         };
-        let (reach_h, reach_w) = (reach(&shape, shape.out_h).0, reach(&shape, shape.out_h).1);
+        let (reach_h, reach_w) = reach(&shape, shape.out_h);
         let padded =
             shape.pad_top > 0 || shape.pad_left > 0 || reach_h > shape.in_h || reach_w > shape.in_w;
         let width = if padded { reach_w } else { shape.in_w };
@@ -97,6 +99,9 @@ impl AmxConv {
         let mut conv = AmxConv {
             shape,
             padded,
+            narrow: padded
+                && (shape.stride_h, shape.stride_w) == (1, 1)
+                && NARROW.contains(&shape.out_w),
             width,
             taps,
             steps,
@@ -158,14 +163,64 @@ fn reach(shape: &ConvShape, rows: usize) -> (usize, usize) {
     )
 }
 
-/// Some pixels side by side in a row of the output.
+/// Two tiles of pixels.
 #[derive(Clone, Copy, Debug)]
-struct Tile {
-    /// The first byte of the first pixel's window.
-    input: *const u8,
+struct Pair {
+    /// The first byte of the first window of each.
+    inputs: [*const u8; 2],
+    tiles: usize,
+    /// Which rows of the tiles are pixels of the output, the `len` first ones.
+    runs: [Run; 2 * RUNS],
+    len: usize,
+}
+
+/// Rows of a pair of tiles that are pixels side by side in the output.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    /// The first of them, counted through both tiles.
+    row: usize,
     /// The first pixel, counted from that of the part, and how many.
     first: usize,
     pixels: usize,
+}
+
+/// Most runs of a tile. It has one; but windows of stride 1 side by side in a padded copy go on from row to
+/// row: where rows of the output are shorter than tiles, a tile takes some of each and what lies between.
+const RUNS: usize = 4;
+const NARROW: Range<usize> = 5..11;
+
+impl Pair {
+    fn new(input: *const u8) -> Pair {
+        Pair { inputs: [input; 2], tiles: 0, runs: Default::default(), len: 0 }
+    }
+
+    /// Adds a run, to the one before it if they are one.
+    fn push(&mut self, run: Run) {
+        match self.runs[..self.len].last_mut() {
+            Some(Run { row, first, pixels })
+                if (*row + *pixels, *first + *pixels) == (run.row, run.first) =>
+            {
+                *pixels += run.pixels;
+            }
+            _ => {
+                self.runs[self.len] = run;
+                self.len += 1;
+            }
+        }
+    }
+}
+
+/// A pair to put the next tile into, and the first row of that.
+fn next_tile(pairs: &mut Vec<Pair>, input: *const u8, rows: usize) -> (&mut Pair, usize) {
+    if pairs.last().is_none_or(|pair| pair.tiles == 2) {
+        pairs.push(Pair::new(input));
+    }
+    let last = pairs.len() - 1;
+    let pair = &mut pairs[last];
+    pair.inputs[pair.tiles] = input;
+    let row = pair.tiles * rows;
+    pair.tiles += 1;
+    (pair, row)
 }
 
 /// Weights to fetch: 8 rows from here, and as many after so many bytes.
@@ -179,7 +234,7 @@ struct Ahead {
 #[derive(Clone, Copy)]
 struct Finished<'a> {
     panel: &'a Panel,
-    tiles: &'a [Tile; 2],
+    pair: &'a Pair,
     sums: *const Line<i32, 16>,
 }
 
@@ -188,8 +243,7 @@ struct Finished<'a> {
 struct Memory {
     /// A copy of some input.
     copy: Aligned,
-    /// The last one has no pixels where their number is odd.
-    tiles: Vec<[Tile; 2]>,
+    pairs: Vec<Pair>,
     /// Sums of two pairs of tiles, `[pair, tile * row, vector]`.
     sums: Vec<Line<i32, 16>>,
 }
@@ -246,6 +300,7 @@ impl AmxConv {
         // Tiles of equal height, in pairs.
         let widest = shape.out_w.min(pixels.len());
         let rows = match widest.div_ceil(ROWS) {
+            _ if self.narrow => ROWS,
             tiles @ 2.. if shape.out_h == 1 => widest.div_ceil(tiles.next_multiple_of(2)),
             tiles => widest.div_ceil(tiles),
         };
@@ -269,11 +324,11 @@ impl AmxConv {
                 self.place(input, first..end, rows, pixels.start, memory);
                 let mut finished: Option<Finished> = None;
                 for (i, panel) in panels.iter().enumerate() {
-                    for (pair, tiles) in memory.tiles.iter().enumerate() {
+                    for (nth, pair) in memory.pairs.iter().enumerate() {
                         // The first pairs fetch a quarter each of the next panel's weights.
                         let ahead = match panels.get(i + 1) {
-                            Some(next) if pair < 4 => Ahead {
-                                at: self.weights.as_ptr().wrapping_add(next.at + pair * 8),
+                            Some(next) if nth < 4 => Ahead {
+                                at: self.weights.as_ptr().wrapping_add(next.at + nth * 8),
                                 step: 32 * ROW,
                             },
                             _ => Ahead { at: self.weights.as_ptr(), step: 0 },
@@ -283,29 +338,23 @@ impl AmxConv {
                         // SAFETY: `place` leads to what the tiles read; the caller answers for the
                         // output.
                         unsafe {
-                            self.multiply(panel, ahead, tiles, pixel_bytes);
+                            self.multiply(panel, ahead, pair.inputs, pixel_bytes);
                             if let Some(finished) = finished {
                                 self.store::<SMALL>(
                                     finished,
-                                    rows,
                                     output.wrapping_sub(channels.start),
                                     stride,
                                 );
                             }
                             store_tiles(sums, rows, panel.vectors());
                         }
-                        finished = Some(Finished { panel, tiles, sums });
+                        finished = Some(Finished { panel, pair, sums });
                     }
                 }
                 if let Some(finished) = finished {
                     // SAFETY: as above.
                     unsafe {
-                        self.store::<SMALL>(
-                            finished,
-                            rows,
-                            output.wrapping_sub(channels.start),
-                            stride,
-                        );
+                        self.store::<SMALL>(finished, output.wrapping_sub(channels.start), stride);
                     }
                 }
                 first = end;
@@ -352,13 +401,34 @@ impl AmxConv {
                 }
             }
         }
+        memory.pairs.clear();
+        let start_of = |y: usize| (picture * shape.out_h + y) * out_w;
+        if self.narrow {
+            let column = |pixel: usize, y: usize| y * self.width + pixel - start_of(y);
+            let end = column(pixels.end - 1, bottom - 1) + 1;
+            for first in (column(pixels.start, top)..end).step_by(rows) {
+                let end = end.min(first + rows);
+                let input = base.wrapping_add(first * in_c);
+                let (pair, row) = next_tile(&mut memory.pairs, input, rows);
+                for y in first / self.width..=(end - 1) / self.width {
+                    let start = y * self.width;
+                    let columns = first.max(start)..end.min(start + out_w);
+                    if !columns.is_empty() {
+                        pair.push(Run {
+                            row: row + columns.start - first,
+                            first: start_of(y) + columns.start - start - part,
+                            pixels: columns.len(),
+                        });
+                    }
+                }
+            }
+            return;
+        }
         let mut in_place = !self.padded;
-        memory.tiles.clear();
         let mut first = pixels.start;
         for y in top..bottom {
-            let start = (picture * shape.out_h + y) * out_w;
-            let end = pixels.end.min(start + out_w);
-            let x = first - start;
+            let end = pixels.end.min(start_of(y) + out_w);
+            let x = first - start_of(y);
             let mut at = (y * shape.stride_h * self.width + x * shape.stride_w) * in_c;
             while first < end {
                 if in_place && at + reads > image.len() {
@@ -369,12 +439,9 @@ impl AmxConv {
                     copy[at % ROW..][..left.len()].copy_from_slice(left);
                     base = copy.as_ptr().wrapping_sub(at - at % ROW);
                 }
+                let (pair, row) = next_tile(&mut memory.pairs, base.wrapping_add(at), rows);
                 let pixels = rows.min(end - first);
-                let tile = Tile { input: base.wrapping_add(at), first: first - part, pixels };
-                match memory.tiles.last_mut() {
-                    Some([_, other]) if other.pixels == 0 => *other = tile,
-                    _ => memory.tiles.push([tile, Tile { pixels: 0, ..tile }]),
-                }
+                pair.push(Run { row, first: first - part, pixels });
                 first += pixels;
                 at += pixels * pixel_bytes;
             }
@@ -391,7 +458,7 @@ impl AmxConv {
         &self,
         panel: &Panel,
         mut ahead: Ahead,
-        [one, other]: &[Tile; 2],
+        [one, other]: [*const u8; 2],
         pixel_bytes: usize,
     ) {
         // SAFETY: by the caller; `weights` holds the panel's taps and steps.
@@ -399,7 +466,7 @@ impl AmxConv {
             let mut weights = self.weights.as_ptr().add(panel.at);
             load_bias(&panel.bias);
             for &tap in &self.taps {
-                let inputs = [one.input.add(tap), other.input.add(tap)];
+                let inputs = [one.add(tap), other.add(tap)];
                 weights = match panel.vectors() {
                     2 => multiply_two(inputs, pixel_bytes, weights, &mut ahead, self.steps),
                     _ => multiply_one(inputs, pixel_bytes, weights, self.steps),
@@ -412,13 +479,11 @@ impl AmxConv {
     ///
     /// # Safety
     ///
-    /// The sums are those of `rows` pixels for each tile. The panel's columns, counted from
-    /// `output`, can be written for the pixels of both.
+    /// The panel's columns, counted from `output`, can be written for all pixels.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     unsafe fn store<const SMALL: bool>(
         &self,
-        Finished { panel, tiles, sums }: Finished,
-        rows: usize,
+        Finished { panel, pair, sums }: Finished,
         output: *mut u8,
         stride: usize,
     ) {
@@ -427,16 +492,16 @@ impl AmxConv {
         unsafe {
             let m: [__m512; 2] =
                 std::array::from_fn(|v| _mm512_load_ps(panel.multipliers[v].0.as_ptr()));
-            for (i, tile) in tiles.iter().enumerate() {
-                let mut sums: *const __m512i = sums.add(i * 2 * rows).cast();
-                let mut output = output.wrapping_add(tile.first * stride + panel.first);
+            for run in &pair.runs[..pair.len] {
+                let mut sums: *const __m512i = sums.add(run.row * 2).cast();
+                let mut output = output.wrapping_add(run.first * stride + panel.first);
                 if panel.columns > 16 {
                     let mask = ((1u64 << panel.columns) - 1) as u32;
                     let write = |codes: __m256i, to: *mut u8| match panel.columns {
                         32 => _mm256_storeu_si256(to.cast(), codes),
                         _ => _mm256_mask_storeu_epi8(to.cast(), mask, codes),
                     };
-                    for _ in 0..tile.pixels / 2 {
+                    for _ in 0..run.pixels / 2 {
                         let acc = std::array::from_fn(|v| _mm512_load_si512(sums.add(v)));
                         let codes = requantizer.four(acc, [m[0], m[1], m[0], m[1]]);
                         // A pixel's codes are every other 8 bytes of those of two.
@@ -448,13 +513,13 @@ impl AmxConv {
                         output = output.wrapping_add(stride);
                         sums = sums.add(4);
                     }
-                    if tile.pixels % 2 == 1 {
+                    if run.pixels % 2 == 1 {
                         let acc = [_mm512_load_si512(sums), _mm512_load_si512(sums.add(1))];
                         write(requantizer.two(acc, m), output);
                     }
                 } else {
                     let mask = ((1u32 << panel.columns) - 1) as u16;
-                    for _ in 0..tile.pixels {
+                    for _ in 0..run.pixels {
                         let codes = requantizer.one(_mm512_load_si512(sums), m[0]);
                         _mm_mask_storeu_epi8(output.cast(), mask, codes);
                         sums = sums.add(2);
