@@ -207,6 +207,12 @@ pub(crate) trait PackedConv: Send + Sync + std::fmt::Debug {
     fn row_step(&self) -> usize {
         1
     }
+
+    /// Parts for each thread. With several, one that is held up leaves its share to the others; but each
+    /// part costs what it does not share with the next.
+    fn parts_per_thread(&self) -> usize {
+        4
+    }
 }
 
 /// Some pixels and channels of an output.
@@ -487,8 +493,7 @@ impl ConvU8 {
         if output.is_empty() {
             return;
         }
-        let steps = (self.packed.channel_step(), self.packed.row_step());
-        let split = Split::new(&self.shape, steps, pool.threads());
+        let split = Split::new(&self.shape, &*self.packed, pool.threads());
         pool.for_each_part(output, split.parts(), |i, output| {
             let part = split.part(i);
             let at = part.pixels.start * out_c + part.channels.start;
@@ -557,17 +562,13 @@ struct Split {
     channels_of_part: usize,
 }
 
-/// Parts for each thread, so that one that is held up leaves its share to the others.
-const PARTS_PER_THREAD: usize = 4;
 /// The fewest pixels of a part: a multiple of the heights of all tiles.
 const TILES: usize = 24;
 
 impl Split {
-    fn new(
-        shape: &ConvShape,
-        (channel_step, row_step): (Option<usize>, usize),
-        threads: usize,
-    ) -> Split {
+    fn new(shape: &ConvShape, packed: &dyn PackedConv, threads: usize) -> Split {
+        let (channel_step, row_step) = (packed.channel_step(), packed.row_step());
+        let parts = threads * packed.parts_per_thread();
         let (pixels, channels) = (shape.pixels(), shape.out_c);
         let whole = Split { pixels, channels, pixels_of_part: pixels, channels_of_part: channels };
         if threads == 1 {
@@ -590,7 +591,7 @@ impl Split {
         let steps = channel_step.map_or(1, |step| channels.div_ceil(step));
         match channel_step {
             Some(step) if steps >= threads && shape.weight_len() > shape.input_len() => {
-                let steps_of_part = steps.div_ceil(threads * PARTS_PER_THREAD);
+                let steps_of_part = steps.div_ceil(parts);
                 let parts = steps.div_ceil(steps_of_part);
                 let uneven = parts % threads != 0 && parts < threads * 3;
                 Split {
@@ -599,7 +600,7 @@ impl Split {
                     ..whole
                 }
             }
-            _ => Split { pixels_of_part: rows(threads * PARTS_PER_THREAD * row_step), ..whole },
+            _ => Split { pixels_of_part: rows(parts * row_step), ..whole },
         }
     }
 

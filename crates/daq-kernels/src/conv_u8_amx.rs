@@ -281,6 +281,11 @@ impl PackedConv for AmxConv {
     fn channel_step(&self) -> Option<usize> {
         Some(COLUMNS)
     }
+
+    fn parts_per_thread(&self) -> usize {
+        // Each part makes its own padded copy.
+        if self.padded { 1 } else { 4 }
+    }
 }
 
 impl AmxConv {
