@@ -488,24 +488,54 @@ impl ConvU8 {
     /// If a length contradicts the shape.
     pub fn run_on(&self, pool: &Pool, input: &[u8], output: &mut [u8], tail: Option<Tail>) {
         let out_c = self.shape.out_c;
+        match tail {
+            None => self.run_beside(pool, input, output, 0..out_c),
+            // SAFETY: `run_parts` gives parts of the shape, each place to one of them only.
+            Some(tail) => self.run_parts(pool, input, output, out_c, |part, output| unsafe {
+                self.run_with_tail(input, part, output, tail)
+            }),
+        }
+    }
+
+    /// Computes the whole output into some of the channels of a larger one, as a concatenation has them.
+    ///
+    /// `input` is all of `[batch, in_h, in_w, in_c]`, `output` all of `[batch, out_h, out_w, any]`;
+    /// `channels` are those to write, `out_c` of them.
+    ///
+    /// # Panics
+    ///
+    /// If a length contradicts the shape.
+    pub fn run_beside(&self, pool: &Pool, input: &[u8], output: &mut [u8], channels: Range<usize>) {
+        let all = output.len() / self.shape.pixels().max(1);
+        assert!(
+            channels.len() == self.shape.out_c && (output.is_empty() || channels.end <= all),
+            "channels {channels:?} of {all} for {} output channels",
+            self.shape.out_c
+        );
+        self.run_parts(pool, input, output, all, |part, output| {
+            let at = part.pixels.start * all + channels.start + part.channels.start;
+            // SAFETY: `run_parts` gives parts of the shape, each place to one of them only, and the
+            // channels lie within the output's.
+            unsafe { self.packed.run(input, part, output.add(at), all) }
+        });
+    }
+
+    /// Calls `run` with each part of the output, of `all` channels, on the threads of a pool.
+    fn run_parts(
+        &self,
+        pool: &Pool,
+        input: &[u8],
+        output: &mut [u8],
+        all: usize,
+        run: impl Fn(Part, *mut u8) + Sync,
+    ) {
         assert_eq!(input.len(), self.shape.input_len(), "the input contradicts the shape");
-        assert_eq!(output.len(), self.shape.pixels() * out_c, "the output contradicts the shape");
-        if output.is_empty() {
+        assert_eq!(output.len(), self.shape.pixels() * all, "the output contradicts the shape");
+        if self.shape.pixels() * self.shape.out_c == 0 {
             return;
         }
         let split = Split::new(&self.shape, &*self.packed, pool.threads());
-        pool.for_each_part(output, split.parts(), |i, output| {
-            let part = split.part(i);
-            let at = part.pixels.start * out_c + part.channels.start;
-            // SAFETY: the lengths were checked above. The parts of a split lie within the shape and
-            // do not overlap, so that each place of the output is written by one of them only.
-            unsafe {
-                match tail {
-                    None => self.packed.run(input, part, output.add(at), out_c),
-                    Some(tail) => self.run_with_tail(input, part, output, tail),
-                }
-            }
-        });
+        pool.for_each_part(output, split.parts(), |i, output| run(split.part(i), output));
     }
 
     /// Computes a part, block by block, into memory of this thread, and the tail from there.
@@ -524,6 +554,10 @@ impl ConvU8 {
             true => rows,
             false => most / rows * rows,
         };
+        // Of about equal size: each reads all of the weights.
+        let blocks = pixels.len().div_ceil(block);
+        let block =
+            pixels.len().div_ceil(blocks).next_multiple_of(if block < rows { 1 } else { rows });
         BLOCK.with_borrow_mut(|codes| {
             for first in pixels.clone().step_by(block) {
                 let pixels = first..pixels.end.min(first + block);

@@ -92,13 +92,14 @@ impl ScalarConv {
 impl PackedConv for ScalarConv {
     unsafe fn run(&self, input: &[u8], part: Part, output: *mut u8, stride: usize) {
         let shape = &self.shape;
-        debug_assert_eq!((part.channels.len(), stride), (shape.out_c, shape.out_c));
-        let (pixels, len) = (&part.pixels, part.pixels.len() * shape.out_c);
-        // SAFETY: the part holds all channels of its pixels, so it lies in one piece.
-        let output = unsafe { std::slice::from_raw_parts_mut(output, len) };
-        let mut window = Window::new(shape, pixels.start);
+        debug_assert_eq!(part.channels.len(), shape.out_c);
+        let mut window = Window::new(shape, part.pixels.start);
         SCRATCH.with_borrow_mut(|(taps, sums)| {
-            for row in output.chunks_exact_mut(shape.out_c) {
+            for pixel in 0..part.pixels.len() {
+                // SAFETY: the part holds all channels of its pixels, which the caller lets us write.
+                let row = unsafe {
+                    std::slice::from_raw_parts_mut(output.add(pixel * stride), shape.out_c)
+                };
                 taps.clear();
                 match window.inside(shape, 1) {
                     Some(first) => taps.extend(self.offsets.iter().map(|offset| first + offset)),

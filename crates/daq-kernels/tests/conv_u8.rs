@@ -208,6 +208,19 @@ impl Case {
                 got.fill(0xAA);
                 conv.run_on(&pool, &self.input, &mut got, Some(&add));
                 assert!(got == added, "{} with a tail, {threads} ({values:?}, {s:?})", kernel.name);
+                // Into channels 3.. of pixels that have 5 more.
+                let all = s.out_c + 5;
+                let mut beside = vec![0xAA; s.pixels() * all];
+                conv.run_beside(&pool, &self.input, &mut beside, 3..3 + s.out_c);
+                for (got, want) in beside.chunks_exact(all).zip(want.chunks_exact(s.out_c.max(1))) {
+                    let (before, rest) = got.split_at(3);
+                    assert!(
+                        rest[..s.out_c] == *want
+                            && [before, &rest[s.out_c..]].concat() == [0xAA; 5],
+                        "{} beside others, {threads} ({values:?}, {s:?})",
+                        kernel.name
+                    );
+                }
             }
             let first = random.below(s.pixels() + 1);
             let last = first + random.below(s.pixels() - first + 1);

@@ -54,6 +54,8 @@ pub struct Step {
     kernel: Box<dyn Kernel>,
     inputs: Vec<Option<usize>>,
     outputs: Vec<usize>,
+    /// Whether a later step writes the rest of the output.
+    partial: bool,
 }
 
 impl Step {
@@ -210,7 +212,7 @@ impl Plan {
         for (&s, bytes) in step.outputs.iter().zip(taken) {
             buffers[buffer(s)] = bytes;
         }
-        if let Some(observe) = observe {
+        if let Some(observe) = observe.filter(|_| !step.partial) {
             for &s in &step.outputs {
                 observe(self.stored[s].value, self.view(s, buffers));
             }

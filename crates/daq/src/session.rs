@@ -388,6 +388,64 @@ mod tests {
         assert_eq!(q, [255; 4]);
     }
 
+    /// Two convolutions 1x1 of codes and their concatenation, or one of them twice.
+    fn concatenation(second: bool) -> Graph {
+        let mut g = Graph { name: "fire".into(), ..Graph::default() };
+        let codes = |name: &str, channels| {
+            let quant = QuantParams::per_tensor(1.0, 0);
+            Value::new(name, DType::U8, &[1, channels, 1, 2]).with_quant(quant)
+        };
+        let x = g.add_value(codes("x", 2));
+        let mut weights = |name, w: &[i8]| {
+            let data = Tensor::from_slice(&[w.len() / 2, 2, 1, 1], w);
+            g.add_value(Value::constant(name, data).with_quant(QuantParams::per_tensor(1.0, 0)))
+        };
+        let (v, w) = (weights("v", &[1, 1]), weights("w", &[0, 1, 2, 0]));
+        let (sum, turned) = (g.add_value(codes("sum", 1)), g.add_value(codes("turned", 2)));
+        let y = g.add_value(codes("y", if second { 3 } else { 4 }));
+        if second {
+            g.nodes.push(node("Conv", Attrs::new(), &[x, v], sum));
+        }
+        g.nodes.push(node("Conv", Attrs::new(), &[x, w], turned));
+        let attrs = Attrs::new().with("axis", crate::ops::Attr::Int(1));
+        let parts = if second { [sum, turned] } else { [turned, turned] };
+        g.nodes.push(node("Concat", attrs, &parts, y));
+        (g.inputs, g.outputs) = (vec![x], vec![y]);
+        g
+    }
+
+    #[test]
+    fn products_write_into_their_concatenation() {
+        // Channels [1, 2] and [3, 4]: their sum, the second one, twice the first.
+        for (second, want, steps) in
+            [(true, &[4u8, 6, 3, 4, 2, 4][..], 2), (false, &[3, 4, 2, 4, 3, 4, 2, 4], 2)]
+        {
+            let model = Model::from_graph(concatenation(second)).unwrap();
+            let concats = model.plan().steps().iter().filter(|s| s.kernel().ends_with("+concat"));
+            assert_eq!(concats.count(), if second { 2 } else { 0 });
+            assert_eq!(model.plan().steps().iter().filter(|s| s.op != "Layout").count(), steps);
+            for threads in [1, 2] {
+                let mut session = model.session(threads);
+                let mut y = vec![0u8; want.len()];
+                session.predict(&[&[1u8, 2, 3, 4]], &mut [&mut y]).unwrap();
+                assert_eq!(y, want);
+            }
+            // The concatenation is shown when all of it is there, then in the order of the output.
+            let x = Tensor::from_slice(&[1, 2, 1, 2], &[1u8, 2, 3, 4]);
+            let y_id = model.graph().outputs[0];
+            let mut shown = Vec::new();
+            let mut observe = |id, view: TensorView| {
+                if id == y_id {
+                    shown.push(view.bytes.to_vec());
+                }
+            };
+            model.session(1).run_observed(&[("x", &x)], &mut observe).unwrap();
+            let last: Vec<u8> =
+                (0..2).flat_map(|p| want.chunks_exact(2).map(move |channel| channel[p])).collect();
+            assert_eq!(shown, [last, want.to_vec()]);
+        }
+    }
+
     #[test]
     fn channels_last_input_is_taken_as_it_is() {
         let mut graph = float_graph();

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use daq_kernels::{Isa, Pool};
 
-use super::fuse::{Fused, Lookup, Tail, Tailed, table_of, tail_of};
+use super::fuse::{Beside, Fused, Lookup, Tail, Tailed, table_of, tail_of};
 use super::{Place, Port, Step, Stored, fused_clamp};
 use crate::compile::{Compile, Kernel, Operand};
 use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};
 use crate::layout::{Layout, LayoutRule, convert, to_channels_last};
-use crate::ops::{Op, Spec, eval};
+use crate::ops::{Op, Spec, eval, normalize_axis};
 use crate::quant::QuantParams;
 use crate::tensor::{TensorView, TensorViewMut};
 
@@ -190,6 +190,7 @@ impl<'a> Builder<'a> {
             kernel: Box::new(Relayout { logical, to: layout }),
             inputs: vec![Some(source)],
             outputs: vec![target],
+            partial: false,
         });
         target
     }
@@ -198,7 +199,7 @@ impl<'a> Builder<'a> {
         let graph = self.graph;
         for i in 0..graph.nodes.len() {
             let node = &graph.nodes[i];
-            if self.done[i] || self.view(node) || self.lookup(node) {
+            if self.done[i] || self.view(node) || self.lookup(node) || self.concat(node) {
                 continue;
             }
             // An activation that only this node feeds runs in its store.
@@ -233,8 +234,50 @@ impl<'a> Builder<'a> {
             kernel: Box::new(Lookup(*table)),
             inputs,
             outputs,
+            partial: false,
         });
         nodes.into_iter().for_each(|i| self.done[i] = true);
+        true
+    }
+
+    /// A concatenation of channels that products compute: they write them where they belong.
+    fn concat(&mut self, node: &Node) -> bool {
+        let graph = self.graph;
+        let (Op::Concat(op), &[output]) = (&node.op, node.outputs.as_slice()) else { return false };
+        let to = &graph.values[output];
+        let rank = to.shape.len();
+        if rank < 3 || normalize_axis(op.axis, rank) != Ok(1) {
+            return false;
+        }
+        // The step of a product that nothing else reads and whose codes stay as they are.
+        let step_of = |id: &Option<ValueId>| {
+            let id = (*id)?;
+            let value = &graph.values[id];
+            let only = self.consumers[id].len() == 1 && !graph.outputs.contains(&id);
+            let stored = *self.forms.get(&(id, Layout::ChannelsLast, rank))?;
+            let step = self.steps.iter().position(|step| step.outputs == [stored])?;
+            self.steps[step].kernel.product()?;
+            (only && value.quant == to.quant).then_some((step, value.shape[1]))
+        };
+        let Some(steps) = node.inputs.iter().map(step_of).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        let last = steps.iter().map(|&(step, _)| step).max();
+        let twice =
+            |&(step, _): &(usize, usize)| steps.iter().filter(|(s, _)| *s == step).count() > 1;
+        if steps.iter().any(twice) {
+            return false;
+        }
+        let stored = self.add(output, Layout::ChannelsLast);
+        let mut first = 0;
+        for (i, channels) in steps {
+            let step = &mut self.steps[i];
+            let product = std::mem::replace(&mut step.kernel, Box::new(Reference(node.op.clone())));
+            step.kernel = Box::new(Beside { product, channels: first..first + channels });
+            step.outputs = vec![stored];
+            step.partial = Some(i) != last;
+            first += channels;
+        }
         true
     }
 
@@ -328,7 +371,7 @@ impl<'a> Builder<'a> {
         }
         let outputs = outputs.iter().map(|&id| self.add(id, layout)).collect();
         let (node, op) = (graph.node_name(node).to_string(), node.op.name());
-        self.steps.push(Step { node, op, macs, kernel, inputs, outputs });
+        self.steps.push(Step { node, op, macs, kernel, inputs, outputs, partial: false });
         Ok(true)
     }
 
@@ -394,7 +437,10 @@ impl<'a> Builder<'a> {
         }
         for (i, step) in self.steps.iter().enumerate() {
             for r in step.outputs.iter().filter_map(|&s| region(s)) {
-                give(r, &mut free, &mut buffer_of);
+                // Another step may have written a part of it.
+                if buffer_of[r] == usize::MAX {
+                    give(r, &mut free, &mut buffer_of);
+                }
             }
             let used = step.inputs.iter().flatten().chain(&step.outputs).filter_map(|&s| region(s));
             let mut ended: Vec<_> = used.filter(|&r| last_use[r] == i).collect();

@@ -2,6 +2,8 @@
 //! code (hard-swish, say, even where it is a HardSigmoid and a Mul) as a table, or the addition of a
 //! residual branch.
 
+use std::ops::Range;
+
 use daq_kernels::{AddU8, BinaryU8Params, Isa, Pool, lookup_u8};
 
 use crate::compile::Kernel;
@@ -200,6 +202,24 @@ impl Kernel for Tailed {
             }
         };
         product.run_on(pool, input, outputs[0].bytes, Some(&tail));
+    }
+}
+
+/// A product that writes some channels of a concatenation.
+pub(super) struct Beside {
+    pub(super) product: Box<dyn Kernel>,
+    pub(super) channels: Range<usize>,
+}
+
+impl Kernel for Beside {
+    fn name(&self) -> String {
+        format!("{}+concat", self.product.name())
+    }
+
+    fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], pool: &Pool) {
+        let product = self.product.product().expect("made from products only");
+        let input = inputs[0].expect("a product has an input").bytes;
+        product.run_beside(pool, input, outputs[0].bytes, self.channels.clone());
     }
 }
 
