@@ -262,9 +262,7 @@ pub static KERNELS: &[ConvU8Kernel] = &[
         // registers behind a trait.
         name: "qdepthwise_64c4__avx512vnni",
         isa: Isa::Avx512Vnni,
-        supports: |params| {
-            params.shape.is_depthwise() && has_weights(params) && params.weights_fit_i8()
-        },
+        supports: |params| params.shape.is_depthwise() && has_weights(params),
         worthwhile: |_| true,
         pack: |params| Box::new(DepthwiseVnni::new(params)),
     },

@@ -3,7 +3,8 @@
 //! The bytes of four taps are interleaved, so that every 32 bits hold one channel's four, which
 //! `vpdpbusd` multiplies by as many weights and adds up. Windows of 3x3 and 5x5 take the taps of one
 //! column together: [`TILE`] neighbouring pixels share a column once it is interleaved. Any other
-//! window takes its taps in order, pixel by pixel.
+//! window takes its taps in order, pixel by pixel. Weights of more than 8 bits (`u8` codes less their zero
+//! point) are split into `i8` terms: a chunk that has any multiplies by each in turn.
 //!
 //! Fewer than 64 channels are taken together with those of other pixels of the row: all steps work
 //! within 128 bits, so these may belong to anything.
@@ -32,8 +33,10 @@ struct Chunk {
     /// First channel, and how many of the chunk's exist.
     first: usize,
     channels: usize,
-    /// For each four taps, four vectors of 16 channels.
+    /// For each four taps, four vectors of 16 channels; again for each further term of the weights.
     weights: Vec<Lines<[i8; 4]>>,
+    /// Fours of taps of a window.
+    fours: usize,
     bias: Lines<i32>,
     multipliers: Lines<f32>,
     /// Whether every multiplier is below [`SMALL`].
@@ -54,25 +57,36 @@ impl Chunk {
         width: usize,
     ) -> Chunk {
         let channels = width.min(params.shape.in_c - first);
+        let mut weights = vec![0; params.shape.taps()];
+        let mut terms = 1;
+        for channel in first..first + channels {
+            params.weights_of(channel, &mut weights);
+            while weights.iter().any(|&weight| upto(weight, terms) != weight) {
+                terms += 1;
+            }
+        }
         let mut chunk = Chunk {
             width,
             first,
             channels,
-            weights: vec![Lines([[[0; 4]; 16]; 4]); fours.len()],
+            weights: vec![Lines([[[0; 4]; 16]; 4]); terms as usize * fours.len()],
+            fours: fours.len(),
             bias: Lines([[0; 16]; 4]),
             multipliers: Lines([[0.0; 16]; 4]),
             small: params.multipliers[first..][..channels].iter().all(|&m| m < SMALL),
         };
-        let mut weights = vec![0; params.shape.taps()];
         for (vector, slot) in (0..4).flat_map(|vector| (0..16).map(move |slot| (vector, slot))) {
             let channel = channel_of(width, vector, slot);
             if channel < channels {
                 chunk.bias.0[vector][slot] = bias[first + channel];
                 chunk.multipliers.0[vector][slot] = params.multipliers[first + channel];
                 params.weights_of(first + channel, &mut weights);
-                for (lines, taps) in chunk.weights.iter_mut().zip(fours) {
-                    let weight = |tap: Option<usize>| tap.map_or(0, |tap| weights[tap] as i8);
-                    lines.0[vector][slot] = taps.map(weight);
+                for (term, lines) in (0..).zip(chunk.weights.chunks_exact_mut(fours.len())) {
+                    let part = |weight| (upto(weight, term + 1) - upto(weight, term)) as i8;
+                    let weight = |tap: Option<usize>| tap.map_or(0, |tap| part(weights[tap]));
+                    for (lines, taps) in lines.iter_mut().zip(fours) {
+                        lines.0[vector][slot] = taps.map(weight);
+                    }
                 }
             }
         }
@@ -80,8 +94,12 @@ impl Chunk {
     }
 }
 
+/// What the first `terms` of a weight add up to.
+fn upto(weight: i16, terms: i16) -> i16 {
+    weight.clamp(-128 * terms, 127 * terms)
+}
+
 impl DepthwiseVnni {
-    /// Every weight, less its zero point, fits `i8`.
     pub(crate) fn new(params: &ConvU8Params) -> Self {
         let kernel = Window::of(params);
         let (fours, bias) = (kernel.fours(params), params.folded_bias());
@@ -309,11 +327,13 @@ unsafe fn square_row<const W: usize, const K: usize, const S: usize>(
                     }
                 });
                 let taps = interleave(rows);
-                for (t, acc) in acc.iter_mut().enumerate() {
-                    if column >= t * S && column - t * S < K {
-                        let at = (column - t * S) * fours_of_column + four;
-                        // SAFETY: `at` is below the `K * fours_of_column` fours of such a window.
-                        unsafe { accumulate(acc, taps, chunk.weights.get_unchecked(at)) };
+                for weights in chunk.weights.chunks_exact(K * fours_of_column) {
+                    for (t, acc) in acc.iter_mut().enumerate() {
+                        if column >= t * S && column - t * S < K {
+                            let at = (column - t * S) * fours_of_column + four;
+                            // SAFETY: `at` is below the `K * fours_of_column` fours of a window.
+                            unsafe { accumulate(acc, taps, weights.get_unchecked(at)) };
+                        }
                     }
                 }
             }
@@ -345,21 +365,23 @@ unsafe fn any_row<const W: usize>(
     let shape = table.shape;
     for pixel in (0..pixels).step_by(64 / W) {
         let mut acc = bias_of(chunk);
-        let (mut ky, mut kx) = (0, 0);
-        for weights in &chunk.weights {
-            let taps = std::array::from_fn(|_| {
-                // Beyond the last tap weights are zero, and the first one stands in.
-                let (y, x) = if ky < shape.kernel_h { (ky, kx) } else { (0, 0) };
-                (ky, kx) = if kx + 1 < shape.kernel_w { (ky, kx + 1) } else { (ky + 1, 0) };
-                let at = y * table.columns + x * shape.dilation_w;
-                // SAFETY: by the caller.
-                unsafe {
-                    let at = table.pointers.as_ptr().add(at + pixel * shape.stride_w);
-                    load::<W>(|lane| (*at.add(lane * shape.stride_w)).add(chunk.first))
-                }
-            });
-            // SAFETY: this CPU has AVX-512 with VNNI.
-            unsafe { accumulate(&mut acc, interleave(taps), weights) };
+        for term in chunk.weights.chunks_exact(chunk.fours) {
+            let (mut ky, mut kx) = (0, 0);
+            for weights in term {
+                let taps = std::array::from_fn(|_| {
+                    // Beyond the last tap weights are zero, and the first one stands in.
+                    let (y, x) = if ky < shape.kernel_h { (ky, kx) } else { (0, 0) };
+                    (ky, kx) = if kx + 1 < shape.kernel_w { (ky, kx + 1) } else { (ky + 1, 0) };
+                    let at = y * table.columns + x * shape.dilation_w;
+                    // SAFETY: by the caller.
+                    unsafe {
+                        let at = table.pointers.as_ptr().add(at + pixel * shape.stride_w);
+                        load::<W>(|lane| (*at.add(lane * shape.stride_w)).add(chunk.first))
+                    }
+                });
+                // SAFETY: this CPU has AVX-512 with VNNI.
+                unsafe { accumulate(&mut acc, interleave(taps), weights) };
+            }
         }
         let to = |lane: usize| {
             let at = (pixel + lane) * stride;
