@@ -52,11 +52,12 @@ def session(model, threads=2):
 
 
 def with_codes(model):
-    """The model with all its codes as outputs, and the names that each array of them goes by."""
+    """The model with all its codes as outputs, and the names that each array of them goes by, with what to add for each."""
     model = onnx.ModelProto.FromString(model.SerializeToString())
-    constants = {t.name for t in model.graph.initializer} | {n.output[0] for n in model.graph.node if n.op_type == "Constant"}
+    constants = {n.output[0]: n.attribute[0].t for n in model.graph.node if n.op_type == "Constant"}
+    constants |= {t.name: t for t in model.graph.initializer}
     ends = {i.name for i in model.graph.input} | {o.name for o in model.graph.output}
-    names = {}
+    names, shifts = {}, {}
     for n in model.graph.node:
         quantizes = n.op_type == "QuantizeLinear" and n.input[0] not in constants
         integer = n.op_type.startswith("QLinear") or n.op_type == "QGemm"
@@ -64,6 +65,12 @@ def with_codes(model):
             continue
         code = n.output[0]
         names[code] = {code, code.removesuffix("_QuantizeLinear_Output"), code.removesuffix("_quantized")}
+        if quantizes and len(n.input) > 2 and np.prod(constants[n.input[2]].dims) > 1:
+            # Codes with a scale for each channel: daq calls the scales 1, and all channels have the usual zero point.
+            zero_points = onnx.numpy_helper.to_array(constants[n.input[2]]).astype(np.int16)
+            usual, counts = np.unique(zero_points, return_counts=True)
+            shifts[f"{code}_by_channel"] = usual[counts.argmax()] - zero_points[:, None, None]
+            names[code].add(f"{code}_by_channel")
         if quantizes and n.input[0] in ends:
             names[code].add(n.input[0])
     for n in model.graph.node:
@@ -77,7 +84,19 @@ def with_codes(model):
                     others.add(n.output[0])
     known = {o.name for o in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=c) for c in names if c not in known)
-    return model, names
+    return model, {code: {name: shifts.get(name) for name in others} for code, others in names.items()}
+
+
+def named(names, code, array):
+    """An array of codes under all its names."""
+
+    def move(shift):
+        if shift is None:
+            return array
+        info = np.iinfo(array.dtype)
+        return np.clip(array + shift, info.min, info.max).astype(array.dtype)
+
+    return {name: move(shift) for name, shift in names.get(code, {}).items()}
 
 
 def compare(data, file, pictures, top1, target):
@@ -99,7 +118,7 @@ def compare(data, file, pictures, top1, target):
             if i < pictures:
                 arrays = {}
                 for output, array in zip(outputs, codes.run(None, feed)):
-                    arrays |= {alias: array for alias in names.get(output, ())}
+                    arrays |= named(names, output, array)
                 files.append(pathlib.Path(folder_of_codes) / f"{i}.npz")
                 np.savez(files[-1], **arrays)
         command = [target / "examples/codes", data / file, *files]

@@ -1,6 +1,7 @@
 //! Compares each operator of a quantized model with another runtime's codes, fed with that runtime's
-//! own: `codes MODEL.onnx CODES.npz...`. An array of codes has the name of the tensor of codes in
-//! the file, or of the float that it stands for. `benches/foreign/run.py` makes them.
+//! own: `codes MODEL.onnx CODES.npz... [--save FOLDER]`. An array of codes has the name of the tensor of codes in
+//! the file, or of the float that it stands for. `benches/foreign/run.py` makes them. With `--save`,
+//! what the operators gave is written under the same file names.
 //!
 //! Prints JSON: elements compared, how many differ, the largest difference in steps, operators
 //! compared and left out, and each operator that differs.
@@ -9,25 +10,28 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use daq::{DType, Graph, Model, Node, Tensor, Value, ValueId};
-use daq_quant::npy::ArrayData;
-use daq_quant::npz::read_npz;
+use daq_quant::npy::{Array, ArrayData};
+use daq_quant::npz::{read_npz, write_npz};
 use daq_quant::onnx::{ReadOptions, read};
 
 type Codes = HashMap<String, Tensor>;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args().skip(1);
-    let model = args.next().ok_or("usage: codes MODEL.onnx CODES.npz...")?;
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let save = args.iter().position(|a| a == "--save");
+    let folder = save.map(|at| args.drain(at..).nth(1).ok_or("--save FOLDER")).transpose()?;
+    let mut args = args.into_iter();
+    let model = args.next().ok_or("usage: codes MODEL.onnx CODES.npz... [--save FOLDER]")?;
     let graph = daq_quant::qdq::fold(&read(&model, &ReadOptions::default())?);
-    let mut samples = args.map(|file| load(&graph, &file)).peekable();
-    let known = samples.peek().ok_or("no file of codes")?.as_ref().map_err(|e| e.to_string())?;
-    let (cut, left_out) = apart(&graph, known);
+    let files: Vec<String> = args.collect();
+    let known = load(&graph, files.first().ok_or("no file of codes")?)?;
+    let (cut, left_out) = apart(&graph, &known);
     let compared = cut.outputs.len();
     let mut session = Model::from_graph(cut)?.session(2);
     let ports: Vec<String> = session.outputs().iter().map(|p| p.name.clone()).collect();
     let mut found = vec![(0u64, 0u64, 0u8); ports.len()];
-    for sample in samples {
-        let codes = sample?;
+    for file in &files {
+        let codes = load(&graph, file)?;
         let inputs: Vec<(String, &Tensor)> = session
             .inputs()
             .iter()
@@ -36,6 +40,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .ok_or("the files hold codes of different tensors")?;
         let inputs: Vec<_> = inputs.iter().map(|(name, t)| (name.as_str(), *t)).collect();
         let outputs = session.run(&inputs, None)?;
+        if let (Some(folder), Some(name)) = (&folder, Path::new(file).file_name()) {
+            let array = |t: &Tensor| Array::new(t.shape().to_vec(), t.data::<u8>().to_vec().into());
+            let arrays: Vec<Array> = outputs.iter().map(array).collect();
+            let named = ports.iter().map(String::as_str).zip(&arrays);
+            write_npz(&Path::new(folder).join(name), named)?;
+        }
         for ((name, y), found) in ports.iter().zip(&outputs).zip(&mut found) {
             for (a, b) in y.data::<u8>().iter().zip(codes[name].data::<u8>()) {
                 found.0 += 1;

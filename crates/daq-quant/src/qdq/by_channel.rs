@@ -18,6 +18,8 @@ struct Place {
     readers: Vec<usize>,
     /// The zero point that all channels can have.
     zero_point: i32,
+    /// Channels whose codes change nothing that is computed from them.
+    unread: Vec<usize>,
 }
 
 /// Moves the scales of channels into weights where that changes no code.
@@ -25,10 +27,10 @@ pub(super) fn move_scales(graph: &mut Graph) {
     for id in 0..graph.values.len() {
         let Some(quant) = by_channel(&graph.values[id]).cloned() else { continue };
         let Some(place) = place(graph, id, &quant) else { continue };
-        let mut more = vec![scale_weights(graph, place.producer, |w, c| w / quant.scale[c])];
+        let mut more = vec![scale_weights(graph, place.producer, &[], |w, c| w / quant.scale[c])];
         scale_bias(graph, place.producer, &quant.scale);
         for &reader in &place.readers {
-            more.push(scale_weights(graph, reader, |w, c| w * quant.scale[c]));
+            more.push(scale_weights(graph, reader, &place.unread, |w, c| w * quant.scale[c]));
         }
         if let Some((_, clamp)) = place.clamp {
             // Saturation does what it does.
@@ -113,13 +115,22 @@ fn place(graph: &Graph, id: ValueId, quant: &QuantParams) -> Option<Place> {
         && !convolutions.is_empty()
         && convolutions.iter().all(depthwise);
     let zero_point = common(&quant.zero_point).filter(|_| fits)?;
-    let place = Place {
+    let mut place = Place {
         producer,
         clamp,
         readers: convolutions.into_iter().map(|(node, _)| node).collect(),
         zero_point,
+        unread: Vec::new(),
     };
-    (0..channels).all(|c| keeps_codes(graph, id, quant, &place, c)).then_some(place)
+    for c in
+        (0..channels).filter(|&c| !keeps_codes(graph, id, quant, &place, c)).collect::<Vec<_>>()
+    {
+        if !place.readers.iter().all(|&reader| is_constant(graph, reader, c, &place)) {
+            return None;
+        }
+        place.unread.push(c);
+    }
+    Some(place)
 }
 
 /// The zero point that most channels have; of several the lowest.
@@ -131,7 +142,7 @@ fn common(zero_points: &[i32]) -> Option<i32> {
 /// Whether channel `c` has the same codes, but for a shift, at the common zero point, and whether
 /// saturation does what the clamp does.
 fn keeps_codes(graph: &Graph, id: ValueId, quant: &QuantParams, place: &Place, c: usize) -> bool {
-    let (low, high) = if graph.values[id].dtype == DType::I8 { (-128, 127) } else { (0, 255) };
+    let (low, high) = limits(graph.values[id].dtype);
     let one = QuantParams::per_tensor(quant.scale[c], quant.zero_point[c]);
     let (own, all) = (quant.zero_point[c], place.zero_point);
     if own == all {
@@ -140,7 +151,7 @@ fn keeps_codes(graph: &Graph, id: ValueId, quant: &QuantParams, place: &Place, c
         });
     }
     // Another zero point saturates elsewhere: only what never comes there may have it.
-    let Some((mut least, mut most)) = range(graph, place.producer, c) else { return false };
+    let Some((mut least, mut most)) = range(graph, place.producer, c, None) else { return false };
     if let Some(((from, to), _)) = place.clamp {
         (least, most) = (least.clamp(from, to), most.clamp(from, to));
     }
@@ -149,16 +160,65 @@ fn keeps_codes(graph: &Graph, id: ValueId, quant: &QuantParams, place: &Place, c
         && steps(most) + f64::from(own.max(all)) <= f64::from(high) + 0.25
 }
 
-/// The least and the most that output channel `c` of a convolution of codes can be.
-fn range(graph: &Graph, node: usize, c: usize) -> Option<(f32, f32)> {
+/// Whether channel `c` of a depthwise convolution has the same code whatever it reads: with next to
+/// no scale, as channels that calibration has only seen at 0 get, all that it can read is less than
+/// what is missing to another code.
+fn is_constant(graph: &Graph, node: usize, c: usize, place: &Place) -> bool {
+    let clamp = place.clamp.map(|(bounds, _)| bounds);
+    let Some((mut least, mut most)) = range(graph, node, c, clamp) else { return false };
+    let mut output = graph.nodes[node].outputs[0];
+    loop {
+        let mut readers = graph.nodes.iter().filter(|n| n.inputs.contains(&Some(output)));
+        let (Some(reader), None) = (readers.next(), readers.next()) else { return false };
+        if graph.outputs.contains(&output) {
+            return false;
+        }
+        output = reader.outputs[0];
+        if let Some((from, to)) = reader.op.clamp() {
+            (least, most) = (least.clamp(from, to), most.clamp(from, to));
+        } else {
+            let codes = &graph.values[output];
+            let (Op::QuantizeLinear(_), Some(quant)) = (&reader.op, &codes.quant) else {
+                return false;
+            };
+            if !quant.is_per_tensor() && quant.axis != 1 {
+                return false;
+            }
+            let (scale, zero_point) = (quant.scale_of(c), quant.zero_point_of(c));
+            let one = QuantParams::per_tensor(scale, zero_point);
+            let (low, high) = limits(codes.dtype);
+            let near = NEAR * scale;
+            return one.code(least - near, low, high) == one.code(most + near, low, high);
+        }
+    }
+}
+
+/// What rounding may move a sum, in steps of its code.
+const NEAR: f32 = 0.01;
+
+/// The least and the most code.
+fn limits(dtype: DType) -> (i32, i32) {
+    if dtype == DType::I8 { (-128, 127) } else { (0, 255) }
+}
+
+/// The least and the most that output channel `c` of a convolution of codes can be, where what it
+/// reads is clamped; the scales are those of all codes or, for a depthwise convolution, of the channel's.
+fn range(graph: &Graph, node: usize, c: usize, clamp: Option<(f32, f32)>) -> Option<(f32, f32)> {
     let real = graph.nodes[node].inputs.first().copied().flatten()?;
     let dequantize = graph.nodes.iter().find(|n| n.outputs.first() == Some(&real))?;
     let x = &graph.values[dequantize.inputs.first().copied().flatten()?];
-    let x_quant = x.quant.as_ref().filter(|q| q.is_per_tensor() && x.dtype.is_code())?;
-    let first = if x.dtype == DType::I8 { -128 } else { 0 };
-    let ends = [first, first + 255].map(|q| f64::from(q - x_quant.zero_point[0]));
     let (codes, quant) = weights(graph, node)?;
     let value = &graph.values[codes];
+    let depthwise = value.shape.get(1) == Some(&1) && value.shape.first() == x.shape.get(1);
+    let fits = |q: &&QuantParams| q.is_per_tensor() || depthwise && q.axis == 1;
+    let x_quant = x.quant.as_ref().filter(|_| x.dtype.is_code()).filter(fits)?;
+    let scale = f64::from(x_quant.scale_of(c));
+    let (low, high) = limits(x.dtype);
+    let (from, to) = clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+    // Padding is 0.
+    let (from, to) = (f64::from(from.min(0.0)), f64::from(to.max(0.0)));
+    let ends =
+        [low, high].map(|q| (f64::from(q - x_quant.zero_point_of(c)) * scale).clamp(from, to));
     let all = daq::ops::eval::dequantize(&value.data.as_ref()?.quantized_view(Some(&quant)));
     let each = all.len() / quant.scale.len();
     let bias = match graph.nodes[node].inputs.get(2).copied().flatten() {
@@ -167,20 +227,33 @@ fn range(graph: &Graph, node: usize, c: usize) -> Option<(f32, f32)> {
     };
     let (mut least, mut most) = (bias, bias);
     for &w in &all[c * each..][..each] {
-        let [a, b] = ends.map(|end| f64::from(w) * end * f64::from(x_quant.scale[0]));
+        let [a, b] = ends.map(|end| f64::from(w) * end);
         (least, most) = (least + a.min(b), most + a.max(b));
     }
     Some((least as f32, most as f32))
 }
 
 /// Gives a node's weights scales of its own, `f` of the present one and the output channel, and the
-/// DequantizeLinear that they need.
-fn scale_weights(graph: &mut Graph, node: usize, f: impl Fn(f32, usize) -> f32) -> Option<Node> {
+/// DequantizeLinear that they need. The weights of channels that are `unread` become 0.
+fn scale_weights(
+    graph: &mut Graph,
+    node: usize,
+    unread: &[usize],
+    f: impl Fn(f32, usize) -> f32,
+) -> Option<Node> {
     let (codes, mut quant) = weights(graph, node)?;
     quant.scale.iter_mut().enumerate().for_each(|(c, s)| *s = f(*s, c));
     let name = format!("{}_by_channel_{node}", graph.values[codes].name);
     let real = format!("{name}_DequantizeLinear");
-    let own = Value { name, quant: Some(quant), ..graph.values[codes].clone() };
+    let data = graph.values[codes].data.as_ref().map(|data| {
+        let mut bytes = data.bytes().to_vec();
+        let each = bytes.len() / quant.scale.len();
+        for &c in unread {
+            bytes[c * each..][..each].fill(quant.zero_point[c] as u8);
+        }
+        Tensor::from_bytes(data.dtype(), data.shape(), &bytes)
+    });
+    let own = Value { name, quant: Some(quant), data, ..graph.values[codes].clone() };
     let shape = own.shape.clone();
     let own = graph.add_value(own);
     let output = graph.add_value(Value::new(real.clone(), DType::F32, &shape));
@@ -210,19 +283,23 @@ mod tests {
 
     #[test]
     fn scales_of_channels_move_into_weights() {
-        // y = depthwise(clip(conv(x))): two channels of their own scale. The second one is dead, at
-        // another zero point.
-        for (dead, folds) in [(-1.0, true), (0.0, false)] {
+        // y = depthwise(clip(conv(x))): two channels of their own scale. The second one is at another
+        // zero point: dead, or too small for its reader to see, or neither.
+        for (weight, bias, scale, second, folds) in [
+            (0, -1.0, 1e-5, [0.0; 3], true),
+            (5, 0.0, 1e-5, [0.0; 3], true),
+            (5, 0.0, 0.05, [-7.5, 0.0, -9.0], false),
+        ] {
             let constants = [
                 floats("s", &[], &[0.5]),
                 bytes("z", Int8, &[], &[0]),
-                bytes("wq", Int8, &[2, 1, 1, 1], &[3, if folds { 0 } else { 5 }]),
+                bytes("wq", Int8, &[2, 1, 1, 1], &[3, weight]),
                 floats("ws", &[2], &[0.25, 0.5]),
                 bytes("wz", Int8, &[2], &[0, 0]),
-                floats("b", &[2], &[1.0, dead]),
+                floats("b", &[2], &[1.0, bias]),
                 floats("low", &[], &[0.0]),
                 floats("high", &[], &[6.0]),
-                floats("cs", &[2], &[0.02, 1e-5]),
+                floats("cs", &[2], &[0.02, scale]),
                 bytes("cz", Int8, &[2], &[-128, 0]),
                 bytes("dq", Int8, &[2, 1, 1, 1], &[2, -3]),
             ];
@@ -251,7 +328,7 @@ mod tests {
                 let x = Tensor::from_slice(&[1, 1, 1, 3], &[2f32, -2.0, 10.0]);
                 let y = session.run(&[("x", &x)], Some(DType::F32)).unwrap();
                 assert_eq!(y[0].data::<f32>()[..3], [1.0, 0.0, 2.5], "{folds}");
-                assert!(!folds || y[0].data::<f32>()[3..] == [0.0; 3]);
+                assert_eq!(y[0].data::<f32>()[3..], second);
             }
         }
     }
