@@ -8,6 +8,7 @@ pub mod error;
 pub mod format;
 pub mod graph;
 pub mod layout;
+pub mod lint;
 mod mmap;
 pub mod ops;
 pub mod plan;

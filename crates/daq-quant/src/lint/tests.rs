@@ -1,7 +1,7 @@
 //! Models of a few nodes whose numbers are worked out by hand.
 
-use daq::ops::Attrs;
-use daq::{Model, Value};
+use daq::ops::{Attr, Attrs};
+use daq::{Model, Node, Op, Value, ValueId};
 
 use super::*;
 
@@ -137,7 +137,7 @@ fn concat_shares_one_scale_before_level_29() {
     let mut g = graph(&[("x", 0.5, 0), ("r", 0.5, 0), ("y", 0.25, 20)]);
     g.values[2].shape = vec![1, 8, 1, 1];
     node(&mut g, "Identity", Attrs::new(), &[0], 1);
-    node(&mut g, "Concat", Attrs::new().with("axis", daq::ops::Attr::Int(1)), &[0, 1], 2);
+    node(&mut g, "Concat", Attrs::new().with("axis", Attr::Int(1)), &[0, 1], 2);
     g.validate().unwrap();
     assert_eq!(lint(&g, Target::Nnapi(29)), []);
     assert_eq!(lint(&g, Target::Nnapi(28)).len(), 2);
@@ -154,7 +154,7 @@ fn rules_that_contradict_each_other_leave_the_node_on_the_cpu() {
     let mut g = graph(&[("x", 0.5, 0), ("s", 1.0 / 256.0, 0), ("y", 0.5, 0)]);
     g.values[2].shape = vec![1, 8, 1, 1];
     node(&mut g, "Sigmoid", Attrs::new(), &[0], 1);
-    node(&mut g, "Concat", Attrs::new().with("axis", daq::ops::Attr::Int(1)), &[0, 1], 2);
+    node(&mut g, "Concat", Attrs::new().with("axis", Attr::Int(1)), &[0, 1], 2);
     assert_eq!(repair(&mut g, Target::Nnapi(27)).unwrap(), []);
     let found = lint(&g, Target::Nnapi(27));
     assert!(found.len() == 1 && found[0].is_unsupported(), "{found:?}");
@@ -166,6 +166,10 @@ fn operators_without_a_form_stay_on_the_cpu() {
     node(&mut g, "HardSwish", Attrs::new(), &[0], 1);
     assert_eq!(why(&lint(&g, Target::Nnapi(29))), ["HardSwish comes with API level 30"]);
     assert_eq!(lint(&g, Target::Nnapi(30)), []);
+    let mut g = graph(&[("x", 0.5, 0), ("y", 0.5, 0)]);
+    node(&mut g, "Pad", Attrs::new().with("pads", Attr::Ints(vec![0; 8])), &[0], 1);
+    assert_eq!(why(&lint(&g, Target::Nnapi(28))), ["Pad comes with API level 29"]);
+    assert_eq!(lint(&g, Target::Nnapi(29)), []);
     let mut g = graph(&[("x", 0.5, 0), ("y", 0.5, 0)]);
     node(&mut g, "Erf", Attrs::new(), &[0], 1);
     assert_eq!(why(&lint(&g, Target::Tflite)), ["there is no Erf in 8 bits"]);
