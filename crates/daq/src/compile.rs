@@ -2,6 +2,7 @@
 
 use daq_kernels::{ConvU8, Isa, Pool};
 
+use crate::error::Result;
 use crate::quant::QuantParams;
 use crate::tensor::{DType, Tensor, TensorView, TensorViewMut};
 
@@ -74,4 +75,15 @@ pub trait Kernel: Send + Sync {
 
     /// Computes the outputs. Views are as the plan's [`Operand`]s said.
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], pool: &Pool);
+
+    /// Computes the outputs where that can fail, as on a device that is not ours.
+    fn try_run(
+        &self,
+        inputs: &[Option<TensorView>],
+        outputs: &mut [TensorViewMut],
+        pool: &Pool,
+    ) -> Result<()> {
+        self.run(inputs, outputs, pool);
+        Ok(())
+    }
 }

@@ -101,6 +101,10 @@ pub enum Error {
     /// A call with inputs that the model does not take.
     #[error("{0}")]
     Call(String),
+    /// Android's NNAPI: its library, a device or a driver.
+    #[cfg(feature = "nnapi")]
+    #[error("NNAPI: {0}")]
+    Nnapi(String),
     /// A tensor too large to hold.
     #[error("{what} needs {bytes} bytes, more than the limit of {limit}; check the model's shapes")]
     TooLarge {

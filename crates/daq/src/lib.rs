@@ -10,6 +10,8 @@ pub mod graph;
 pub mod layout;
 pub mod lint;
 mod mmap;
+#[cfg(feature = "nnapi")]
+pub mod nnapi;
 pub mod ops;
 pub mod plan;
 pub mod quant;

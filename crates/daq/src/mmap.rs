@@ -50,5 +50,8 @@ fn map(file: &File, offset: u64, len: Option<usize>) -> io::Result<MappedFile> {
     // the checksum and copies everything but the tensors' elements out before a graph is built, so
     // a later change can spoil numbers, but no offset, shape or index.
     let map = unsafe { options.map(file)? };
+    #[cfg(feature = "nnapi")]
+    return Ok(MappedFile::of_file(map, file.try_clone()?, offset));
+    #[cfg(not(feature = "nnapi"))]
     Ok(MappedFile::new(map))
 }

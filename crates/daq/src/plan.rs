@@ -4,6 +4,8 @@
 mod builder;
 mod fuse;
 
+use std::ops::Range;
+
 use daq_kernels::{Isa, Pool};
 
 use builder::Builder;
@@ -81,6 +83,19 @@ enum Place {
     Constant(Tensor),
 }
 
+/// Consecutive nodes that one kernel computes.
+pub(crate) struct Part {
+    /// Positions of the nodes.
+    pub(crate) nodes: Range<usize>,
+    /// What the kernel reads, in the layout in which it does.
+    pub(crate) inputs: Vec<(ValueId, Layout)>,
+    /// What it gives.
+    pub(crate) outputs: Vec<(ValueId, Layout)>,
+    /// What its step says it is.
+    pub(crate) op: &'static str,
+    pub(crate) kernel: Box<dyn Kernel>,
+}
+
 /// A graph made ready to run.
 pub struct Plan {
     steps: Vec<Step>,
@@ -106,13 +121,18 @@ pub(crate) struct InputPlace<'a> {
 impl Plan {
     /// Compiles a valid graph for an instruction set.
     pub fn compile(graph: &Graph, isa: Isa) -> Result<Plan> {
+        Self::compile_with(graph, isa, Vec::new())
+    }
+
+    /// Compiles a valid graph of which somebody else computes parts.
+    pub(crate) fn compile_with(graph: &Graph, isa: Isa, parts: Vec<Part>) -> Result<Plan> {
         graph.validate()?;
         let operations = operations(graph);
         if operations > MAX_OPERATIONS {
             let what = format!("one run of `{}`", graph.name);
             return Err(Error::TooLong { what, operations, limit: MAX_OPERATIONS });
         }
-        let mut builder = Builder::new(graph, isa);
+        let mut builder = Builder::new(graph, isa, parts);
         let inputs: Vec<_> = graph.inputs.iter().map(|&id| builder.input(id)).collect();
         builder.nodes()?;
         let outputs: Vec<_> = graph.outputs.iter().map(|&id| builder.output(id)).collect();
@@ -187,7 +207,7 @@ impl Plan {
         buffers: &mut [Buffer],
         pool: &Pool,
         observe: Option<&mut Observer>,
-    ) {
+    ) -> Result<()> {
         let buffer = |stored: usize| match self.stored[stored].place {
             Place::Region(region) => self.buffer_of[region],
             Place::Constant(_) => unreachable!("steps do not write constants"),
@@ -207,16 +227,18 @@ impl Plan {
                 TensorViewMut { dtype: s.dtype, shape: &s.shape, quant: s.quant.as_ref(), bytes }
             })
             .collect();
-        step.kernel.run(&inputs, &mut outputs, pool);
+        let done = step.kernel.try_run(&inputs, &mut outputs, pool);
         drop((inputs, outputs));
         for (&s, bytes) in step.outputs.iter().zip(taken) {
             buffers[buffer(s)] = bytes;
         }
+        done?;
         if let Some(observe) = observe.filter(|_| !step.partial) {
             for &s in &step.outputs {
                 observe(self.stored[s].value, self.view(s, buffers));
             }
         }
+        Ok(())
     }
 }
 

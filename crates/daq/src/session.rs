@@ -48,8 +48,13 @@ impl Model {
         if !isa.is_supported() {
             return Err(Error::Call(format!("this CPU does not support {}", isa.name())));
         }
-        let plan = Arc::new(Plan::compile(&graph, isa)?);
-        Ok(Model { graph: Arc::new(graph), plan })
+        let plan = Plan::compile(&graph, isa)?;
+        Ok(Model::new(graph, plan))
+    }
+
+    /// A graph with its plan.
+    pub(crate) fn new(graph: Graph, plan: Plan) -> Model {
+        Model { graph: Arc::new(graph), plan: Arc::new(plan) }
     }
 
     /// The graph.
@@ -134,7 +139,7 @@ impl Session {
             }
             convertible("output", port, O::DTYPE)?;
         }
-        self.run_steps(None);
+        self.run_steps(None)?;
         for (i, (port, data)) in plan.outputs().zip(outputs).enumerate() {
             let view = plan.output_view(i, &self.buffers);
             write(view, port, O::DTYPE, bytemuck::cast_slice_mut(data))?;
@@ -151,7 +156,7 @@ impl Session {
     pub fn run(&mut self, inputs: &[(&str, &Tensor)], dtype: Option<DType>) -> Result<Vec<Tensor>> {
         let plan = self.model.plan.clone();
         self.set_inputs(inputs)?;
-        self.run_steps(None);
+        self.run_steps(None)?;
         plan.outputs()
             .enumerate()
             .map(|(i, port)| {
@@ -182,27 +187,30 @@ impl Session {
             let quant = value.quant.as_ref();
             observe(id, TensorView { dtype: value.dtype, shape, quant, bytes });
         }
-        self.run_steps(Some(observe));
-        Ok(())
+        self.run_steps(Some(observe))
     }
 
     /// Runs the model on the inputs of the last run and gives the time of each step.
-    pub fn run_timed(&mut self) -> Vec<Duration> {
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn run_timed(&mut self) -> Result<Vec<Duration>> {
         let plan = self.model.plan.clone();
         let time = |step: &Step| {
             let start = Instant::now();
-            plan.run_step(step, &mut self.buffers, &self.pool, None);
-            start.elapsed()
+            plan.run_step(step, &mut self.buffers, &self.pool, None)?;
+            Ok(start.elapsed())
         };
         plan.steps().iter().map(time).collect()
     }
 
-    fn run_steps(&mut self, mut observe: Option<&mut Observer>) {
+    fn run_steps(&mut self, mut observe: Option<&mut Observer>) -> Result<()> {
         let plan = self.model.plan.clone();
         for step in plan.steps() {
             let observe = observe.as_mut().map(|o| &mut **o as &mut Observer);
-            plan.run_step(step, &mut self.buffers, &self.pool, observe);
+            plan.run_step(step, &mut self.buffers, &self.pool, observe)?;
         }
+        Ok(())
     }
 
     fn set_inputs(&mut self, inputs: &[(&str, &Tensor)]) -> Result<()> {

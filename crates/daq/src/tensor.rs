@@ -102,6 +102,20 @@ impl AlignedBytes {
 enum Storage {
     Owned(AlignedBytes),
     Mapped(memmap2::Mmap),
+    /// A mapping of a file from an offset on, and that file: a driver maps it once more.
+    #[cfg(feature = "nnapi")]
+    File(memmap2::Mmap, std::fs::File, u64),
+}
+
+impl Storage {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Storage::Owned(bytes) => bytes.as_slice(),
+            Storage::Mapped(map) => map,
+            #[cfg(feature = "nnapi")]
+            Storage::File(map, ..) => map,
+        }
+    }
 }
 
 /// Elements with a type and a shape, row-major, shared when cloned.
@@ -202,11 +216,19 @@ impl Tensor {
 
     /// The elements' bytes.
     pub fn bytes(&self) -> &[u8] {
-        let all = match &*self.storage {
-            Storage::Owned(bytes) => bytes.as_slice(),
-            Storage::Mapped(map) => map,
-        };
-        &all[self.range.clone()]
+        &self.storage.bytes()[self.range.clone()]
+    }
+
+    /// The file that the elements are mapped from, where they lie in it, and the mapped part.
+    #[cfg(feature = "nnapi")]
+    pub(crate) fn file(&self) -> Option<(&std::fs::File, u64, Range<u64>)> {
+        match &*self.storage {
+            Storage::File(map, file, offset) => {
+                let at = offset + self.range.start as u64;
+                Some((file, at, *offset..offset + map.len() as u64))
+            }
+            _ => None,
+        }
     }
 
     /// The elements.
@@ -247,6 +269,12 @@ impl MappedFile {
         MappedFile(Arc::new(Storage::Mapped(map)))
     }
 
+    /// Wraps a mapping of a file from an offset on.
+    #[cfg(feature = "nnapi")]
+    pub(crate) fn of_file(map: memmap2::Mmap, file: std::fs::File, offset: u64) -> Self {
+        MappedFile(Arc::new(Storage::File(map, file, offset)))
+    }
+
     /// Takes bytes held in memory; parts of it serve as tensors like those of a mapping.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let mut owned = AlignedBytes::zeroed(bytes.len());
@@ -256,10 +284,7 @@ impl MappedFile {
 
     /// The whole file.
     pub fn bytes(&self) -> &[u8] {
-        match &*self.0 {
-            Storage::Owned(bytes) => bytes.as_slice(),
-            Storage::Mapped(map) => map,
-        }
+        self.0.bytes()
     }
 
     /// The part at `range` as a tensor, or `None` where the range is outside of the file, of

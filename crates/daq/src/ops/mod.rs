@@ -12,6 +12,8 @@ pub use crate::compile::{Compile, Kernel};
 pub use crate::error::OpError;
 pub use crate::layout::{Layout, LayoutRule};
 pub use crate::tensor::{DType, Tensor, TensorView, TensorViewMut};
+pub use pad::PadMode;
+pub use resize::{Coordinates, NearestMode};
 pub use softmax::SoftmaxAxis;
 
 pub(crate) mod binary;

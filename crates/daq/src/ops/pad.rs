@@ -31,7 +31,7 @@ pub struct Pad {
 
 impl Pad {
     /// Beginning and end for each axis.
-    fn by_axis(&self, rank: usize) -> Result<Vec<(i64, i64)>, OpError> {
+    pub(crate) fn by_axis(&self, rank: usize) -> Result<Vec<(i64, i64)>, OpError> {
         let axes = match &self.axes {
             Some(axes) => normalize_axes(axes, rank)?,
             None => (0..rank).collect(),

@@ -23,7 +23,7 @@ pub struct ReduceMean {
 }
 
 impl ReduceMean {
-    fn axes(&self, rank: usize) -> Result<Vec<usize>, OpError> {
+    pub(crate) fn axes(&self, rank: usize) -> Result<Vec<usize>, OpError> {
         match self.axes.is_empty() {
             true if self.noop_with_empty_axes => Ok(vec![]),
             true => Ok((0..rank).collect()),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use daq_kernels::{Isa, Pool};
 
 use super::fuse::{Beside, Fused, Lookup, Tail, Tailed, table_of, tail_of};
-use super::{Place, Port, Step, Stored, fused_clamp};
+use super::{Part, Place, Port, Step, Stored, fused_clamp};
 use crate::compile::{Compile, Kernel, Operand};
 use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};
@@ -61,10 +61,19 @@ pub(super) struct Builder<'a> {
     consumers: Vec<Vec<usize>>,
     /// Whether a step computes the node, or it is a view.
     done: Vec<bool>,
+    parts: Vec<Part>,
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(graph: &'a Graph, isa: Isa) -> Self {
+    pub(super) fn new(graph: &'a Graph, isa: Isa, parts: Vec<Part>) -> Self {
+        let mut consumers = graph.consumers();
+        for i in parts.iter().flat_map(|part| part.nodes.clone()) {
+            for &id in graph.nodes[i].inputs.iter().flatten() {
+                // What a part reads must be there: counted twice, it is nobody's only reader, and
+                // nothing before it does its work.
+                consumers[id].push(i);
+            }
+        }
         Builder {
             graph,
             isa,
@@ -73,8 +82,9 @@ impl<'a> Builder<'a> {
             regions: 0,
             forms: HashMap::new(),
             layouts: vec![Layout::Plain; graph.values.len()],
-            consumers: graph.consumers(),
+            consumers,
             done: vec![false; graph.nodes.len()],
+            parts,
         }
     }
 
@@ -199,6 +209,10 @@ impl<'a> Builder<'a> {
         let graph = self.graph;
         for i in 0..graph.nodes.len() {
             let node = &graph.nodes[i];
+            if let Some(part) = self.parts.iter().position(|part| part.nodes.start == i) {
+                let part = self.parts.swap_remove(part);
+                self.part(part);
+            }
             if self.done[i] || self.view(node) || self.lookup(node) || self.concat(node) {
                 continue;
             }
@@ -212,6 +226,28 @@ impl<'a> Builder<'a> {
             self.node(node, &node.outputs, None)?;
         }
         Ok(())
+    }
+
+    /// A part becomes one step.
+    fn part(&mut self, part: Part) {
+        let graph = self.graph;
+        let Part { nodes, inputs, outputs, op, kernel } = part;
+        let all = &graph.nodes[nodes.clone()];
+        let inputs: Vec<_> = inputs
+            .into_iter()
+            .map(|(id, layout)| Some(self.form(id, layout, self.rank(id))))
+            .collect();
+        let outputs: Vec<_> =
+            outputs.into_iter().map(|(id, layout)| self.add(id, layout)).collect();
+        let spec = |&id: &ValueId| Spec::new(graph.values[id].dtype, &graph.values[id].shape);
+        let macs = |node: &Node| {
+            let outputs: Vec<_> = node.outputs.iter().map(spec).collect();
+            node.op.macs(&graph.input_specs(node), &outputs)
+        };
+        let node = all.first().map_or("", |node| graph.node_name(node)).to_string();
+        let macs = all.iter().map(macs).sum();
+        self.steps.push(Step { node, op, macs, kernel, inputs, outputs, partial: false });
+        nodes.for_each(|i| self.done[i] = true);
     }
 
     /// Several nodes that compute a function of one code become a lookup.
