@@ -9,6 +9,7 @@ use anyhow::Result;
 use daq::{DType, Graph, Model, Session, Tensor};
 use daq_quant::report::{Speed, isa_name};
 
+use crate::backend::BackendArgs;
 use crate::model;
 use crate::options::{ShapeArgs, positive, threads};
 use crate::output;
@@ -38,6 +39,8 @@ pub struct Args {
     #[arg(long)]
     pub profile: bool,
     #[command(flatten)]
+    pub backend: BackendArgs,
+    #[command(flatten)]
     pub shapes: ShapeArgs,
     /// Print JSON; times in milliseconds
     #[arg(long)]
@@ -57,7 +60,7 @@ struct Step {
 /// Runs the command.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let start = Instant::now();
-    let model = Model::from_graph(model::open(&args.model, &args.shapes)?)?;
+    let model = args.backend.model(model::open(&args.model, &args.shapes)?)?;
     let mut session = model.session(args.threads);
     let load = ms(start.elapsed());
     let inputs = inputs(&session);
@@ -75,7 +78,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let steps = match args.profile {
         true => {
             session.run(&inputs, None)?;
-            profile(&mut session, args.runs)
+            profile(&mut session, args.runs)?
         }
         false => Vec::new(),
     };
@@ -174,11 +177,11 @@ fn is_steady(min: f64, median: f64) -> bool {
     median <= MOST * min
 }
 
-fn profile(session: &mut Session, runs: usize) -> Vec<Step> {
+fn profile(session: &mut Session, runs: usize) -> Result<Vec<Step>> {
     let mut times: Vec<Vec<f64>> =
         vec![Vec::with_capacity(runs); session.model().plan().steps().len()];
     for _ in 0..runs {
-        for (all, time) in times.iter_mut().zip(session.run_timed()) {
+        for (all, time) in times.iter_mut().zip(session.run_timed()?) {
             all.push(ms(time));
         }
     }
@@ -190,16 +193,15 @@ fn profile(session: &mut Session, runs: usize) -> Vec<Step> {
         .map(|n| (graph.node_name(n), graph.values[n.outputs[0]].shape.as_slice()))
         .collect();
     let steps = model.plan().steps().iter().zip(&mut times);
-    steps
-        .map(|(step, times)| Step {
-            node: step.node.clone(),
-            op: step.op,
-            kernel: step.kernel(),
-            shape: shapes.get(step.node.as_str()).map(|s| s.to_vec()).unwrap_or_default(),
-            macs: step.macs,
-            ms: min_median(times).1,
-        })
-        .collect()
+    let step = |(step, times): (&daq::plan::Step, &mut Vec<f64>)| Step {
+        node: step.node.clone(),
+        op: step.op,
+        kernel: step.kernel(),
+        shape: shapes.get(step.node.as_str()).map(|s| s.to_vec()).unwrap_or_default(),
+        macs: step.macs,
+        ms: min_median(times).1,
+    };
+    Ok(steps.map(step).collect())
 }
 
 fn profile_table(steps: &[Step]) -> String {

@@ -5,6 +5,7 @@
 //! package has the command too.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod bench;
 mod calibrate;
 mod compare;

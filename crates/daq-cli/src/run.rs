@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
-use daq::{DType, Model, Port, Session, Tensor};
+use daq::{DType, Port, Session, Tensor};
 use daq_quant::calibrate::Samples;
 use daq_quant::dataset::DatasetKind;
 use daq_quant::evaluate::{nan_output, ranking};
@@ -13,6 +13,7 @@ use daq_quant::preprocess::Preprocess;
 use daq_quant::samples::{PreparedDataset, to_array};
 use serde::Serialize;
 
+use crate::backend::BackendArgs;
 use crate::dynamic;
 use crate::messages;
 use crate::model;
@@ -55,9 +56,11 @@ pub struct Args {
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
     #[command(flatten)]
+    pub backend: BackendArgs,
+    #[command(flatten)]
     pub shapes: ShapeArgs,
     /// Take arrays of any shape that the model takes; it is planned again for each new shape
-    #[arg(long, conflicts_with = "shapes")]
+    #[arg(long, conflicts_with_all = ["shapes", "backend"])]
     pub dynamic: bool,
     /// Overwrite OUT.npz even if it is no .npz file
     #[arg(long)]
@@ -111,7 +114,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let graph = model::open(&args.model, &args.shapes)?;
     let names = model::class_names(&graph, args.labels.as_deref())?;
     let settings = args.preprocess.settings(model::preprocess(&graph, &args.model)?)?;
-    let mut session = Model::from_graph(graph)?.session(args.threads);
+    let mut session = args.backend.model(graph)?.session(args.threads);
     let mut runner = Runner { args, names, settings, kept: Vec::new(), failed: 0, done: 0 };
     let mut said = Vec::new();
     let mut printed = Ok(());

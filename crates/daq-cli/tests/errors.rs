@@ -355,6 +355,15 @@ fn a_read_only_folder_gets_nothing() {
     mode(0o755);
 }
 
+#[cfg(not(feature = "nnapi"))]
+#[test]
+fn a_build_without_nnapi_says_how_to_get_it() {
+    let f = Folder::with_models();
+    for backend in ["nnapi", "auto"] {
+        f.run(&["bench", "m.daq", "--backend", backend]).fails(2, &["--features nnapi"]);
+    }
+}
+
 #[test]
 fn wrong_usage_has_exit_code_2() {
     let f = Folder::with_models();
@@ -377,6 +386,8 @@ fn wrong_usage_has_exit_code_2() {
         (&["inspect"], "MODEL"),
         (&["inspect", "m.daq", "--shape", "x=1,3,48,192"], "settled"),
         (&["eval", "m.daq", "--images", "."], "--labels or --reference"),
+        (&["run", "m.daq", "p.jpg", "--backend", "gpu"], "nnapi"),
+        (&["bench", "m.daq", "--allow-fp16"], "--backend nnapi"),
     ];
     for (args, part) in cases {
         f.run(args).fails(2, &[part]);
