@@ -1,7 +1,7 @@
 //! A stand-in for Android's `libneuralnetworks.so`, for tests on machines that are no phones.
 //!
 //! It has the C functions of `NeuralNetworks.h` that daq uses, records and checks every call (order,
-//! counts, types, scales, lifetimes; see [`rules`]), and computes with daq's scalar kernels. A call
+//! counts, types, scales, lifetimes; see `rules.rs`), and computes with daq's scalar kernels. A call
 //! that breaks a rule fails with the header's result code, and its text is kept for the test to read. Where
 //! drivers are lenient it is strict: operations come in the order in which they run, and no operand
 //! is left over.
