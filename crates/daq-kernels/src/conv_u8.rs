@@ -9,8 +9,12 @@
 //! up to 33,025 products per output (65,793 with i8 weights) with nothing in the bias; what happens
 //! on the way never matters.
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::int32x4_t;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use std::arch::wasm32::v128;
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m256i, __m512i};
+use std::arch::x86_64::{__m128i, __m256i, __m512i};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -28,6 +32,7 @@ use crate::depthwise_quads::QuadDepthwise;
 use crate::depthwise_u8::DepthwiseConv;
 #[cfg(target_arch = "x86_64")]
 use crate::depthwise_vnni::DepthwiseVnni;
+use crate::ints::Ints;
 use crate::quads::Quads;
 #[cfg(target_arch = "aarch64")]
 use crate::quads_neon::{Neon, NeonDot, NeonI8mm};
@@ -35,7 +40,6 @@ use crate::quads_neon::{Neon, NeonDot, NeonI8mm};
 use crate::quads_wasm::Simd128;
 #[cfg(target_arch = "x86_64")]
 use crate::quads_x86::{AvxVnni, Sse41};
-#[cfg(target_arch = "x86_64")]
 use crate::winograd_u8::{self, WinogradConv};
 use crate::{ConvShape, Isa, Pool};
 
@@ -97,7 +101,6 @@ impl ConvU8Params<'_> {
     }
 
     /// Whether every weight, less its zero point, lies within -128..=127.
-    #[cfg(target_arch = "x86_64")]
     pub(crate) fn weights_fit_i8(&self) -> bool {
         self.weights_fit((-128, 127))
     }
@@ -267,13 +270,11 @@ pub static KERNELS: &[ConvU8Kernel] = &[
         pack: |params| Box::new(DepthwiseVnni::new(params)),
     },
     #[cfg(target_arch = "x86_64")]
-    ConvU8Kernel {
-        name: "qwinograd_6x64__avx512vnni",
-        isa: Isa::Avx512Vnni,
-        supports: winograd_u8::is_exact,
-        worthwhile: winograd_u8::is_faster_than_vnni,
-        pack: |params| Box::new(WinogradConv::<__m512i>::new(params)),
-    },
+    winograd::<__m512i>(
+        "qwinograd_6x64__avx512vnni",
+        Isa::Avx512Vnni,
+        winograd_u8::is_faster_than_vnni,
+    ),
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         name: "qconv_6x64c4__avx512vnni",
@@ -284,15 +285,9 @@ pub static KERNELS: &[ConvU8Kernel] = &[
     },
     #[cfg(target_arch = "x86_64")]
     depthwise::<AvxVnni, false>("qdepthwise_32c4__avxvnni", Isa::AvxVnni),
+    // That of AVX2 gains more than 8 sums of `vpdpbusd` can, half as many as AVX-512's.
     #[cfg(target_arch = "x86_64")]
-    ConvU8Kernel {
-        // That of AVX2 gains more than 8 sums of `vpdpbusd` can, half as many as AVX-512's.
-        name: "qwinograd_6x16__avxvnni",
-        isa: Isa::AvxVnni,
-        supports: winograd_u8::is_exact,
-        worthwhile: winograd_u8::is_faster_than_vnni,
-        pack: |params| Box::new(WinogradConv::<__m256i>::new(params)),
-    },
+    winograd::<__m256i>("qwinograd_6x16__avxvnni", Isa::AvxVnni, winograd_u8::is_faster_than_vnni),
     #[cfg(target_arch = "x86_64")]
     dense::<AvxVnni>("qconv_6x16c4__avxvnni", Isa::AvxVnni),
     #[cfg(target_arch = "x86_64")]
@@ -304,13 +299,7 @@ pub static KERNELS: &[ConvU8Kernel] = &[
         pack: |params| Box::new(DepthwiseConv::new(params)),
     },
     #[cfg(target_arch = "x86_64")]
-    ConvU8Kernel {
-        name: "qwinograd_6x16__avx2",
-        isa: Isa::Avx2,
-        supports: winograd_u8::is_exact,
-        worthwhile: winograd_u8::is_faster_than_avx2,
-        pack: |params| Box::new(WinogradConv::<__m256i>::new(params)),
-    },
+    winograd::<__m256i>("qwinograd_6x16__avx2", Isa::Avx2, winograd_u8::is_faster_than_avx2),
     #[cfg(target_arch = "x86_64")]
     ConvU8Kernel {
         name: "qconv_4x16_doubled__avx2",
@@ -338,6 +327,8 @@ pub static KERNELS: &[ConvU8Kernel] = &[
     #[cfg(target_arch = "x86_64")]
     depthwise::<Sse41, true>("qdepthwise_16c4__sse41", Isa::Sse41),
     #[cfg(target_arch = "x86_64")]
+    winograd::<__m128i>("qwinograd_6x8__sse41", Isa::Sse41, winograd_u8::is_faster_than_words),
+    #[cfg(target_arch = "x86_64")]
     dense::<Sse41>("qconv_2x16c4__sse41", Isa::Sse41),
     #[cfg(target_arch = "aarch64")]
     depthwise::<NeonI8mm, true>("qdepthwise_16c4__neoni8mm", Isa::NeonI8mm),
@@ -352,9 +343,13 @@ pub static KERNELS: &[ConvU8Kernel] = &[
     #[cfg(target_arch = "aarch64")]
     depthwise::<Neon<false>, true>("qdepthwise_16__neon", Isa::Neon),
     #[cfg(target_arch = "aarch64")]
+    winograd::<int32x4_t>("qwinograd_6x16__neon", Isa::Neon, winograd_u8::is_faster_than_words),
+    #[cfg(target_arch = "aarch64")]
     dense::<Neon<true>>("qconv_4x16c2__neon", Isa::Neon),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     depthwise::<Simd128, true>("qdepthwise_16c4__simd128", Isa::Simd128),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    winograd::<v128>("qwinograd_6x8__simd128", Isa::Simd128, winograd_u8::is_faster_than_words),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     dense::<Simd128>("qconv_2x16c4__simd128", Isa::Simd128),
     ConvU8Kernel {
@@ -379,6 +374,21 @@ const fn depthwise<Q: Quads, const ANY: bool>(name: &'static str, isa: Isa) -> C
         },
         worthwhile: |_| true,
         pack: |params| Box::new(QuadDepthwise::<Q>::new(params)),
+    }
+}
+
+/// Winograd's convolution in vectors of an instruction set.
+const fn winograd<V: Ints + std::fmt::Debug>(
+    name: &'static str,
+    isa: Isa,
+    worthwhile: fn(&ConvShape) -> bool,
+) -> ConvU8Kernel {
+    ConvU8Kernel {
+        name,
+        isa,
+        supports: winograd_u8::is_exact,
+        worthwhile,
+        pack: |params| Box::new(WinogradConv::<V>::new(params)),
     }
 }
 

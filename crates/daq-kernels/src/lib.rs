@@ -34,7 +34,6 @@ mod depthwise_vnni;
 mod elementwise_f32;
 #[cfg(target_arch = "x86_64")]
 mod fused;
-#[cfg(target_arch = "x86_64")]
 mod ints;
 mod isa;
 mod kernel;
@@ -62,7 +61,6 @@ mod test_util;
 mod tile_f32;
 mod vector_f32;
 mod window;
-#[cfg(target_arch = "x86_64")]
 mod winograd_u8;
 
 pub use add_u8::{AddU8, BinaryU8Params};

@@ -13,7 +13,6 @@
 //! shift the sum itself, as long as it lies within -2^25..2^25: [`WinogradConv::is_exact`] makes sure
 //! that no input can lead to another.
 
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -23,7 +22,7 @@ use crate::ConvShape;
 use crate::conv_u8::{ConvU8Params, PackedConv, Part};
 use crate::ints::Ints;
 use crate::requantize::SMALL;
-use crate::vector_f32::Work;
+use crate::vector_f32::{Work, prefetch};
 
 /// Sides of a tile of outputs and of inputs.
 const OUT: usize = 4;
@@ -72,7 +71,8 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct WinogradConv<V> {
     shape: ConvShape,
-    /// Transformed filters, 16 bits: `[panel, point, in_c / 2, VECTORS, LANES, 2]`.
+    /// Transformed filters, 16 bits: `[panel, point, in_c / 2, VECTORS]` of pairs of each lane, as
+    /// [`Ints::place`] orders them.
     filters: Vec<Line>,
     /// By panel, in the order of its vectors.
     bias: Vec<i32>,
@@ -126,18 +126,28 @@ fn is_faster(
 }
 
 /// Beside AVX2's two to three instructions for 32 products of 8-bit numbers: nearly always.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn is_faster_than_avx2(shape: &ConvShape) -> bool {
     is_faster(shape, 2.0, 16, 5 << 20)
 }
 
+/// Beside direct sums by 16-bit products, or of pairs in 16 bits: by the instructions that both take,
+/// half of them or less where no tile is wasted.
+pub(crate) fn is_faster_than_words(shape: &ConvShape) -> bool {
+    is_faster(shape, 1.5, 16, 5 << 20)
+}
+
 /// Beside `vpdpbusd`, twice as fast as `vpdpwssd`: where little of the tiles is wasted and many
 /// channels share each transform.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn is_faster_than_vnni(shape: &ConvShape) -> bool {
     is_faster(shape, 1.35, 48, 5 << 18)
 }
 
 impl<V: Ints> WinogradConv<V> {
     const PANEL: usize = V::VECTORS * V::LANES;
+    /// Cache lines that the filters of a pair of channels take.
+    const LINES: usize = (Self::PANEL * 4).div_ceil(64);
 
     /// [`is_exact`] holds.
     pub(crate) fn new(params: &ConvU8Params) -> Self {
@@ -178,7 +188,7 @@ impl<V: Ints> WinogradConv<V> {
     /// Transforms the filters of one vector of a panel, whose weights are `[PANEL, 9, in_c]`.
     fn pack_filters(&mut self, panel: usize, vector: usize, rows: &[i16]) {
         let in_c = self.shape.in_c;
-        let filters: *mut [i16; 2] = self.filters.as_mut_ptr().cast();
+        let filters: *mut i16 = self.filters.as_mut_ptr().cast();
         for pair in 0..in_c / 2 {
             let [even, odd] = [0, 1].map(|odd| {
                 transform_filters(std::array::from_fn(|tap| {
@@ -187,12 +197,15 @@ impl<V: Ints> WinogradConv<V> {
                     std::array::from_fn(|lane| if lane < V::LANES { weight(lane) } else { 0 })
                 }))
             });
-            for point in 0..POINTS {
+            for (point, (even, odd)) in even.iter().zip(&odd).enumerate() {
                 let at = (panel * POINTS + point) * (in_c / 2) + pair;
-                let at = at * Self::PANEL + vector * V::LANES;
+                let at = (at * Self::PANEL + vector * V::LANES) * 2;
                 for lane in 0..V::LANES {
                     // SAFETY: the indices are below the sizes that `filters` was made of.
-                    unsafe { filters.add(at + lane).write([even[point][lane], odd[point][lane]]) };
+                    unsafe {
+                        filters.add(at + V::place(lane, 0)).write(even[lane]);
+                        filters.add(at + V::place(lane, 1)).write(odd[lane]);
+                    }
                 }
             }
         }
@@ -234,7 +247,7 @@ impl<V: Ints> WinogradConv<V> {
                         let first = cut(group, tiles.len());
                         let inputs = inputs.add(first * POINTS * s.in_c);
                         let products = products.add(first * POINTS * V::VECTORS);
-                        let ahead = cut(group, V::VECTORS)..cut(group + 1, V::VECTORS);
+                        let ahead = cut(group, Self::LINES)..cut(group + 1, Self::LINES);
                         let all = (inputs, filters, products, ahead);
                         match (cut(group + 1, tiles.len()) - first, V::VECTORS) {
                             (1, 2) => self.multiply::<1, 2>(all),
@@ -333,8 +346,8 @@ impl<V: Ints> WinogradConv<V> {
             let mut sums = [[V::zero(); N]; R];
             for pair in 0..in_c / 2 {
                 let filter: [V; N] = std::array::from_fn(|v| filters.add(pair * N + v).read());
-                for v in ahead.clone() {
-                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(pair * N + v).cast());
+                for line in ahead.clone() {
+                    prefetch(next.wrapping_add(pair * N).cast::<Line>().wrapping_add(line));
                 }
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let input = V::pair(inputs.add(r * POINTS * in_c + pair * 2));
@@ -462,8 +475,8 @@ unsafe fn output_pass<V: Ints>([m0, m1, m2, m3, m4, m5]: [V; IN]) -> [V; OUT] {
         [
             m0.add32(s).add32(p),
             d.add32(q.add32(q)),
-            s.add32(p.shift_left::<2, 2>()),
-            d.add32(q.shift_left::<3, 3>()).add32(m5.add32(m5)),
+            s.add32(p.times4_32()),
+            d.add32(q.times8_32()).add32(m5.add32(m5)),
         ]
     }
 }
