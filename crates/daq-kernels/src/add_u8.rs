@@ -40,7 +40,17 @@ pub static KERNELS: &[Kernel<Entry>] = &[
     #[cfg(target_arch = "aarch64")]
     Kernel { name: "qadd_16__neon", isa: Isa::Neon, entry: neon },
     #[cfg(target_arch = "x86_64")]
-    Kernel { name: "qadd_unfused__sse41", isa: Isa::Sse41, entry: sse41 },
+    Kernel {
+        name: "qadd_16__sse41",
+        isa: Isa::Sse41,
+        entry: vectors::add::<std::arch::x86_64::__m128>,
+    },
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Kernel {
+        name: "qadd_16__simd128",
+        isa: Isa::Simd128,
+        entry: vectors::add::<std::arch::wasm32::v128>,
+    },
     Kernel { name: "qadd__scalar", isa: Isa::Scalar, entry: scalar },
 ];
 
@@ -89,29 +99,58 @@ impl AddU8 {
 }
 
 fn scalar(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
-    each(constants, a, b, output, f32::mul_add);
-}
-
-/// By the multiply-add of other instructions, which the compiler makes vectors of.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "sse4.1")]
-fn sse41(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
-    each(constants, a, b, output, crate::fused::fused);
-}
-
-#[inline(always)]
-fn each(
-    constants: &Constants,
-    a: &[u8],
-    b: &[u8],
-    output: &mut [u8],
-    multiply_add: impl Fn(f32, f32, f32) -> f32,
-) {
     let Constants { a_ratio, b_ratio, offset } = *constants;
     for ((code, &a), &b) in output.iter_mut().zip(a).zip(b) {
-        let sum = multiply_add(f32::from(b), b_ratio, offset);
-        let sum = multiply_add(f32::from(a), a_ratio, sum);
+        let sum = f32::from(b).mul_add(b_ratio, offset);
+        let sum = f32::from(a).mul_add(a_ratio, sum);
         *code = round_small(sum.clamp(0.0, 255.0)) as u8;
+    }
+}
+
+#[cfg(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
+mod vectors {
+    use std::marker::PhantomData;
+
+    use super::Constants;
+    use crate::codes_f32::Codes;
+    use crate::vector_f32::Work;
+
+    /// Sixteen codes at a time.
+    struct Sums<'a, V>(&'a Constants, &'a [u8], &'a [u8], &'a mut [u8], PhantomData<V>);
+
+    impl<V: Codes> Work for Sums<'_, V> {
+        #[inline(always)]
+        unsafe fn run(self) {
+            let Sums(constants, a, b, output, _) = self;
+            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+            let (output, output_rest) = output.as_chunks_mut::<16>();
+            for ((a, b), output) in a.iter().zip(b).zip(output) {
+                // SAFETY: the caller answers for the CPU; all are sixteen codes.
+                unsafe {
+                    let (a, b) = (V::of_codes(a.as_ptr()), V::of_codes(b.as_ptr()));
+                    let offset = V::splat(constants.offset);
+                    let sums = [0, 1, 2, 3].map(|v| {
+                        let sum = b[v].fma(V::splat(constants.b_ratio), offset);
+                        a[v].fma(V::splat(constants.a_ratio), sum)
+                    });
+                    V::to_codes(sums, 0, output.as_mut_ptr());
+                }
+            }
+            super::scalar(constants, a_rest, b_rest, output_rest);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// This CPU has the vectors.
+    pub(super) unsafe fn add<V: Codes>(
+        constants: &Constants,
+        a: &[u8],
+        b: &[u8],
+        output: &mut [u8],
+    ) {
+        // SAFETY: by the caller.
+        unsafe { V::run(Sums::<V>(constants, a, b, output, PhantomData)) }
     }
 }
 

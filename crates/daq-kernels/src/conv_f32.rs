@@ -10,8 +10,10 @@
 use crate::{ConvShape, Isa};
 #[cfg(target_arch = "aarch64")]
 use std::arch::aarch64::float32x4_t;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use std::arch::wasm32::v128;
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m256, __m512};
+use std::arch::x86_64::{__m128, __m256, __m512};
 use std::ops::Range;
 
 /// What a [`ConvF32`] is made from.
@@ -77,6 +79,18 @@ static KERNELS: &[Entry] = &[
     crate::conv_f32_vector::rows::<float32x4_t>("neon-rows", Isa::Neon),
     #[cfg(target_arch = "aarch64")]
     crate::conv_f32_vector::dense::<float32x4_t>("neon", Isa::Neon),
+    #[cfg(target_arch = "x86_64")]
+    crate::depthwise_f32::depthwise::<__m128>("sse41-depthwise", Isa::Sse41),
+    #[cfg(target_arch = "x86_64")]
+    crate::conv_f32_vector::rows::<__m128>("sse41-rows", Isa::Sse41),
+    #[cfg(target_arch = "x86_64")]
+    crate::conv_f32_vector::dense::<__m128>("sse41", Isa::Sse41),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    crate::depthwise_f32::depthwise::<v128>("simd128-depthwise", Isa::Simd128),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    crate::conv_f32_vector::rows::<v128>("simd128-rows", Isa::Simd128),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    crate::conv_f32_vector::dense::<v128>("simd128", Isa::Simd128),
     Entry { name: "scalar", isa: Isa::Scalar, fits: |_| true, pack: Scalar::pack },
 ];
 

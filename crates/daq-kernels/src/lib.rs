@@ -8,6 +8,8 @@
 #![cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 
 pub mod add_u8;
+#[cfg(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
+mod codes_f32;
 mod conv_f32;
 mod conv_f32_vector;
 mod conv_shape;
@@ -32,7 +34,7 @@ mod depthwise_u8;
 mod depthwise_vnni;
 
 mod elementwise_f32;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
 mod fused;
 mod ints;
 mod isa;

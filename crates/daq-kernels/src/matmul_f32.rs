@@ -6,8 +6,10 @@
 use crate::Isa;
 #[cfg(target_arch = "aarch64")]
 use std::arch::aarch64::float32x4_t;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use std::arch::wasm32::v128;
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m256, __m512};
+use std::arch::x86_64::{__m128, __m256, __m512};
 
 /// `output[m, n] = a[m, k] * b[k, n]`, all row by row. Callers split the rows of `a` over threads.
 ///
@@ -34,10 +36,16 @@ pub fn matmul_f32(
         return vector::matmul::<__m512>(k, n, a, b, output);
     } else if isa >= Isa::Avx2 && Isa::Avx2.is_supported() {
         return vector::matmul::<__m256>(k, n, a, b, output);
+    } else if isa >= Isa::Sse41 && Isa::Sse41.is_supported() {
+        return vector::matmul::<__m128>(k, n, a, b, output);
     }
     #[cfg(target_arch = "aarch64")]
     if isa >= Isa::Neon && Isa::Neon.is_supported() {
         return vector::matmul::<float32x4_t>(k, n, a, b, output);
+    }
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    if isa >= Isa::Simd128 {
+        return vector::matmul::<v128>(k, n, a, b, output);
     }
     let _ = isa;
     for (row, output) in output.chunks_exact_mut(n).enumerate() {

@@ -14,6 +14,18 @@ pub static QUANTIZE_KERNELS: &[Kernel<Quantize>] = &[
     Kernel { name: "quantize_32__avx2", isa: Isa::Avx2, entry: avx2::quantize },
     #[cfg(target_arch = "aarch64")]
     Kernel { name: "quantize_16__neon", isa: Isa::Neon, entry: quantize_neon },
+    #[cfg(target_arch = "x86_64")]
+    Kernel {
+        name: "quantize_16__sse41",
+        isa: Isa::Sse41,
+        entry: vectors::quantize::<std::arch::x86_64::__m128>,
+    },
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Kernel {
+        name: "quantize_16__simd128",
+        isa: Isa::Simd128,
+        entry: vectors::quantize::<std::arch::wasm32::v128>,
+    },
     Kernel { name: "quantize__scalar", isa: Isa::Scalar, entry: quantize_scalar },
 ];
 
@@ -148,6 +160,47 @@ fn quantize_neon(input: &[f32], scale: f32, zero_point: u8, output: &mut [u8]) {
         }
     }
     quantize_scalar(&input[whole..], scale, zero_point, &mut output[whole..]);
+}
+
+#[cfg(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
+mod vectors {
+    use std::marker::PhantomData;
+
+    use crate::codes_f32::Codes;
+    use crate::vector_f32::Work;
+
+    /// Sixteen floats at a time.
+    struct Floats<'a, V>(&'a [f32], f32, u8, &'a mut [u8], PhantomData<V>);
+
+    impl<V: Codes> Work for Floats<'_, V> {
+        #[inline(always)]
+        unsafe fn run(self) {
+            let Floats(input, scale, zero_point, output, _) = self;
+            let (input, rest) = input.as_chunks::<16>();
+            let (output, output_rest) = output.as_chunks_mut::<16>();
+            for (x, output) in input.iter().zip(output) {
+                // SAFETY: the caller answers for the CPU; sixteen are read and written.
+                unsafe {
+                    let four = |at: usize| V::load(x.as_ptr().add(at)).divide(V::splat(scale));
+                    V::to_codes([0, 4, 8, 12].map(four), zero_point, output.as_mut_ptr());
+                }
+            }
+            super::quantize_scalar(rest, scale, zero_point, output_rest);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// This CPU has the vectors.
+    pub(super) unsafe fn quantize<V: Codes>(
+        input: &[f32],
+        scale: f32,
+        zero_point: u8,
+        output: &mut [u8],
+    ) {
+        // SAFETY: by the caller.
+        unsafe { V::run(Floats::<V>(input, scale, zero_point, output, PhantomData)) }
+    }
 }
 
 fn quantize_scalar(input: &[f32], scale: f32, zero_point: u8, output: &mut [u8]) {

@@ -2,6 +2,8 @@
 
 #[cfg(target_arch = "aarch64")]
 use std::arch::aarch64::*;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use std::arch::wasm32::*;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
@@ -53,6 +55,131 @@ pub(crate) trait Work {
     /// # Safety
     /// As the type says; the CPU has the instruction set of the vectors that it uses.
     unsafe fn run(self);
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Vector for __m128 {
+    const LANES: usize = 4;
+    // The multiply-add that it lacks takes most of the registers.
+    const ROWS: [usize; 3] = [4, 2, 1];
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: as the trait says; so in all functions below.
+        unsafe { _mm_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: see `splat`.
+        unsafe { _mm_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, lanes: usize) -> Self {
+        let mut all = [0.0; 4];
+        // SAFETY: see `splat`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, all.as_mut_ptr(), lanes.min(4));
+            _mm_loadu_ps(all.as_ptr())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: see `splat`.
+        unsafe { _mm_storeu_ps(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, lanes: usize) {
+        let mut all = [0.0; 4];
+        // SAFETY: see `splat`.
+        unsafe {
+            _mm_storeu_ps(all.as_mut_ptr(), self);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), to, lanes.min(4));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(self, other: Self, sum: Self) -> Self {
+        // SAFETY: see `splat`.
+        unsafe { crate::fused::four_x86(self, other, sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn clamp(self, low: Self, high: Self) -> Self {
+        // SAFETY: see `splat`. The order of operands lets a NaN through.
+        unsafe { _mm_min_ps(high, _mm_max_ps(low, self)) }
+    }
+
+    #[target_feature(enable = "sse4.1")]
+    unsafe fn run(work: impl Work) {
+        // SAFETY: the caller's promise.
+        unsafe { work.run() }
+    }
+}
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+impl Vector for v128 {
+    const LANES: usize = 4;
+    // As with SSE, which it mostly becomes.
+    const ROWS: [usize; 3] = [4, 2, 1];
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        f32x4_splat(value)
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as the trait says; so in all functions below.
+        unsafe { v128_load(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, lanes: usize) -> Self {
+        let mut all = [0.0; 4];
+        // SAFETY: see `load`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, all.as_mut_ptr(), lanes.min(4));
+            v128_load(all.as_ptr().cast())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: see `load`.
+        unsafe { v128_store(to.cast(), self) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, lanes: usize) {
+        let mut all = [0.0f32; 4];
+        // SAFETY: see `load`.
+        unsafe {
+            v128_store(all.as_mut_ptr().cast(), self);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), to, lanes.min(4));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(self, other: Self, sum: Self) -> Self {
+        crate::fused::four_wasm(self, other, sum)
+    }
+
+    #[inline(always)]
+    unsafe fn clamp(self, low: Self, high: Self) -> Self {
+        // The second operand is taken where a comparison with a NaN is false.
+        let value = v128_bitselect(low, self, f32x4_gt(low, self));
+        v128_bitselect(high, value, f32x4_gt(value, high))
+    }
+
+    #[inline(always)]
+    unsafe fn run(work: impl Work) {
+        // SAFETY: the caller's promise.
+        unsafe { work.run() }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
