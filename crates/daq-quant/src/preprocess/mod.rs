@@ -252,9 +252,10 @@ impl Preprocess {
             let why = "the model reads one channel; give mean and std as one number each";
             return fail(format!("{why}, not {} and {}", self.mean, self.std));
         }
-        if height == 0 || width == 0 || height.max(width) > 16_384 {
+        if height == 0 || width == 0 || height.max(width) > options::MOST_SIDE {
             return fail(format!(
-                "a picture of {height} x {width} cannot be made; sides are 1 to 16384"
+                "a picture of {height} x {width} cannot be made; sides are 1 to {}",
+                options::MOST_SIDE
             ));
         }
         Ok(())

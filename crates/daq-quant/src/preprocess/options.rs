@@ -128,6 +128,9 @@ words!(Interpolation, "interpolation", "bilinear, bicubic, nearest or area",
     "bilinear" => Bilinear, "bicubic" => Bicubic, "nearest" => Nearest, "area" => Area);
 words!(Color, "color", "rgb, bgr or gray", "rgb" => Rgb, "bgr" => Bgr, "gray" => Gray);
 
+/// The longest side of a picture that is made.
+pub(super) const MOST_SIDE: usize = 16_384;
+
 /// A picture size, written `224` (square) or `48x192` (height x width).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
@@ -143,11 +146,11 @@ impl FromStr for Size {
     fn from_str(text: &str) -> Result<Self, OptionError> {
         let (height, width) = text.split_once('x').unwrap_or((text, text));
         match (height.parse(), width.parse()) {
-            (Ok(height @ 1..), Ok(width @ 1..)) => Ok(Self { height, width }),
+            (Ok(height @ 1..=MOST_SIDE), Ok(width @ 1..=MOST_SIDE)) => Ok(Self { height, width }),
             _ => Err(OptionError {
                 option: "size",
                 value: text.to_owned(),
-                allowed: "a number such as 224, or height x width such as 48x192",
+                allowed: "a number such as 224, or height x width such as 48x192; sides are 1 to 16384",
             }),
         }
     }
@@ -312,7 +315,11 @@ mod tests {
             "nearest or area",
         );
         both_ways::<Color>(&["rgb", "bgr", "gray"], &["RGB", "yuv"], "bgr or gray");
-        both_ways::<Size>(&["224", "48x192"], &["0", "x", "224x", "0x5", "-1", "1x2x3"], "48x192");
+        both_ways::<Size>(
+            &["224", "48x192", "16384"],
+            &["0", "x", "224x", "0x5", "-1", "1x2x3", "16385x1", "999999x999999"],
+            "48x192; sides are 1 to 16384",
+        );
         both_ways::<PerChannel>(
             &["127.5", "1,2,3"],
             &["", "1,2", "1,2,3,4", "nan", "inf", "a"],
