@@ -210,6 +210,9 @@ impl Lab<'_> {
         let known = match self.known.iter().position(|(k, _)| *k == key) {
             Some(known) => known,
             None => {
+                // Those of the first trial, which most share, and one other: each holds a matrix for
+                // each operator.
+                self.known.truncate(1);
                 let prepared = prepare(self.float, self.calibration, &recipe, &Silent)?;
                 self.known.push((key, prepared));
                 self.known.len() - 1
