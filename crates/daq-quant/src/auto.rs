@@ -4,6 +4,7 @@
 //! model is quantized with the range of every other method and run on some of the samples; a range stays
 //! where the outputs come closer to the float model's.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use daq::Graph;
@@ -18,14 +19,15 @@ use crate::target::Reference;
 /// Samples that the error is measured on.
 const SAMPLES: usize = 12;
 
-/// Of two choices of ranges the one whose model, made by `quantized`, has the least error, and that
-/// model: `--calibration best`. With several `workers` both are made at once.
+/// Of several choices of ranges, each with the method that it is of, the one whose model, made by
+/// `quantized`, has the least error (the first of equals), and that model: `--calibration best`. With
+/// several `workers` they are made at once.
 ///
 /// # Errors
 /// A model that does not run.
 pub fn better(
     float: &Graph,
-    candidates: [Ranges; 2],
+    candidates: Vec<(CalibrationMethod, Ranges)>,
     samples: &dyn Samples,
     quantized: &(dyn Fn(&Ranges) -> Result<Quantized, PipelineError> + Sync),
     workers: usize,
@@ -33,23 +35,24 @@ pub fn better(
     let few = Part { samples, first: 0, count: samples.len().div_ceil(SAMPLES).max(1) };
     let few = Loaded::all(&few);
     let reference = Reference::of(float, &few, None, workers)?;
-    let made = Mutex::new([None, None]);
+    let made = Mutex::new(BTreeMap::new());
     let make = |_: &mut (), i: usize| {
-        let model = quantized(&candidates[i])?;
-        made.lock().unwrap_or_else(|e| e.into_inner())[i] = Some(model);
+        let model = quantized(&candidates[i].1)?;
+        made.lock().unwrap_or_else(|e| e.into_inner()).insert(i, model);
         Ok::<_, PipelineError>(())
     };
-    parallel(2, workers, 1, || (), make)?;
-    let [Some(first), Some(second)] = made.into_inner().unwrap_or_else(|e| e.into_inner()) else {
-        unreachable!("both were made, or there was an error");
-    };
-    let (a, b) = (
-        reference.measure(&first.graph, workers)?.sqnr_db,
-        reference.measure(&second.graph, workers)?.sqnr_db,
-    );
-    log::info!("ranges of least squared error: {a:.2} dB; of the average: {b:.2} dB");
-    let [ranges, average] = candidates;
-    Ok(if a >= b { (ranges, first) } else { (average, second) })
+    parallel(candidates.len(), workers, 1, || (), make)?;
+    let made = made.into_inner().unwrap_or_else(|e| e.into_inner());
+    let mut best: Option<(f64, Ranges, Quantized)> = None;
+    for ((method, ranges), model) in candidates.into_iter().zip(made.into_values()) {
+        let found = reference.measure(&model.graph, workers)?.sqnr_db;
+        log::info!("ranges by {method}: {found:.2} dB");
+        if best.as_ref().is_none_or(|best| found > best.0) {
+            best = Some((found, ranges, model));
+        }
+    }
+    let (_, ranges, model) = best.expect("there are candidates");
+    Ok((ranges, model))
 }
 
 /// Methods beside the first, which is that of least squared error.

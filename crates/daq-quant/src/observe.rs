@@ -34,8 +34,8 @@ pub enum CalibrationMethod {
     Entropy,
     /// The range with the least mean squared quantization error.
     Mse,
-    /// [`Mse`](Self::Mse) or [`Average`](Self::Average) for the whole model, whichever has the least
-    /// measured error of its output; `Mse` where there are no samples to measure.
+    /// [`Mse`](Self::Mse), [`Average`](Self::Average) or [`Entropy`](Self::Entropy) for the whole model,
+    /// whichever has the least measured error of its output; `Mse` where there are no samples to measure.
     #[default]
     Best,
     /// For each tensor that of the others with the least error of the model's output; see

@@ -207,11 +207,15 @@ pub fn prepare(
     };
     let mut made = None;
     if recipe.method == CalibrationMethod::Best {
-        let mut average = calibration.ranges_by(CalibrationMethod::Average);
-        calibration.widen_outputs(&float, &mut average);
+        let by = |method| {
+            let mut ranges = calibration.ranges_by(method);
+            calibration.widen_outputs(&float, &mut ranges);
+            (method, ranges)
+        };
+        let others = [CalibrationMethod::Average, CalibrationMethod::Entropy].map(by);
+        let candidates = [(CalibrationMethod::Mse, ranges)].into_iter().chain(others).collect();
         let options = integer_options(recipe);
         let quantized = |ranges: &Ranges| Ok(quantize_with(&float, ranges, &options, &moments)?);
-        let candidates = [ranges, average];
         let (chosen, model) =
             auto::better(&float, candidates, samples, &quantized, recipe.workers)?;
         (ranges, made) = (chosen, Some((options, model)));
