@@ -2,11 +2,14 @@
 
     pip install numpy onnx onnxruntime pillow
     cargo build --release -p daq-cli
-    python benches/foreign/ocr.py MODEL.onnx PICTURES [--width 640 --quantized QUANT.onnx]
+    python benches/foreign/ocr.py MODEL.onnx PICTURES [--width 640] [--first 100] [--quantized QUANT.onnx]
 
 MODEL is ch_PP-OCRv4_rec_infer.onnx of the Python package rapidocr-onnxruntime, PICTURES a folder with labels.txt: file, 0
-or 1 for 0 or 180 degrees, text. Each line gets the height 48 and its own width; the plan is made again for each width.
-With --quantized, a model that daq quantized for inputs of [1, 3, 48, WIDTH], lines are padded to that width for both.
+or 1 for 0 or 180 degrees, text. Each line gets the height 48 and its own width, or is padded to --width; the plan is made again
+for each width. To quantize the model on other lines than are scored:
+
+    python benches/foreign/ocr.py MODEL.onnx PICTURES --lines 100 --width 640 --save calibration
+    daq quantize --data calibration --shape x=1,3,48,640 --other-shape x=1,3,48,320 -o QUANT.onnx MODEL.onnx table.txt
 """
 
 import argparse
@@ -47,7 +50,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("pictures", type=pathlib.Path)
-    parser.add_argument("--lines", type=int, default=10**9)
+    parser.add_argument("--first", type=int, default=0, help="the first line to take")
+    parser.add_argument("--lines", type=int, default=10**9, help="how many")
     parser.add_argument("--width", type=int)
     parser.add_argument("--quantized", type=pathlib.Path)
     parser.add_argument("--save", type=pathlib.Path, help="only write the tensors, to calibrate with")
@@ -55,7 +59,8 @@ def main():
     args = parser.parse_args()
     meta = {p.key: p.value for p in onnx.load(args.model).metadata_props}
     alphabet = ["", *meta["character"].split("\n"), " "]
-    rows = [row.split(" ", 2) for row in (args.pictures / "labels.txt").read_text().splitlines()[: args.lines]]
+    rows = [row.split(" ", 2) for row in (args.pictures / "labels.txt").read_text().splitlines()]
+    rows = rows[args.first :][: args.lines]
     session = onnxruntime.InferenceSession(str(args.model), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     with tempfile.TemporaryDirectory() as folder:
@@ -72,20 +77,16 @@ def main():
         truth = [row[2] for row in rows]
         right = sum(a == b for a, b in zip(wanted, truth))
         print(f"onnxruntime, float: {right} of {len(rows)} lines right")
-        flags = ["--dynamic"]
-        out = daq(args.binary, args.model, folder / "lines", folder / "out.npz", *flags)
-        found = [text(out[f"{session.get_outputs()[0].name}/{i:04}"], alphabet) for i in range(len(rows))]
-        same = sum(a == b for a, b in zip(found, wanted))
-        widths = len({np.load(f).shape for f in (folder / "lines").iterdir()})
-        print(f"daq, float: text equal to onnxruntime's on {same} of {len(rows)} lines of {widths} widths")
-        if args.quantized:
-            out = daq(args.binary, args.quantized, folder / "lines", folder / "quant.npz")
-            scores = out[session.get_outputs()[0].name].reshape(len(rows), 1, -1, len(alphabet))
-            found = [text(s, alphabet) for s in scores]
+        wide = len({np.load(f).shape for f in (folder / "lines").iterdir()})
+        for kind, model in ("float", args.model), ("8-bit", args.quantized):
+            if not model:
+                continue
+            out = daq(args.binary, model, folder / "lines", folder / "out.npz", "--dynamic")
+            output = next(iter(out)).split("/")[0]
+            found = [text(out[f"{output}/{i:04}"], alphabet) for i in range(len(rows))]
             right = sum(a == b for a, b in zip(found, truth))
             same = sum(a == b for a, b in zip(found, wanted))
-            print(f"daq, 8-bit: {right} of {len(rows)} lines right, text equal to the float model's on {same}")
-
+            print(f"daq, {kind}: {right} lines right, text equal to onnxruntime's on {same} ({wide} widths)")
 
 if __name__ == "__main__":
     main()

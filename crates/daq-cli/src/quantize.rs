@@ -13,6 +13,7 @@ use daq_quant::dataset::DatasetKind;
 use daq_quant::files::{is_writable, write_atomically};
 use daq_quant::observe::CalibrationMethod;
 use daq_quant::onnx;
+use daq_quant::open_shapes::{self, OpenAxes};
 use daq_quant::pipeline::{Prepared, Recipe, Recovery, prepare};
 use daq_quant::preprocess_check::{self, PreprocessCheck};
 use daq_quant::qdq::{self, FLOAT_OUTPUT};
@@ -26,7 +27,9 @@ use crate::compare;
 use crate::eval;
 use crate::messages::{self, Stages};
 use crate::model::{self, OPTIONS, VERSION};
-use crate::options::{LabelArgs, PreprocessArgs, SampleArgs, ShapeArgs, positive, usage};
+use crate::options::{
+    InputShape, LabelArgs, PreprocessArgs, SampleArgs, ShapeArgs, positive, usage,
+};
 use crate::output::{self, quoted};
 use crate::report::{self, About, ReportArgs};
 use crate::target::{self, TargetArgs};
@@ -77,9 +80,9 @@ pub struct Args {
     /// How ranges are chosen: minmax, average, percentile, percentile:99.9, entropy, mse, best or auto
     ///
     /// minmax: all that was seen. average: the mean of each sample's ends. percentile: 99.99 % of the
-    /// values. entropy: least Kullback-Leibler divergence. mse: least squared error. best: mse
-    /// or average, whichever has the least measured error of the model's output. auto: for each
-    /// tensor the one with the least measured error of the model's output (slow).
+    /// values. entropy: least Kullback-Leibler divergence. mse: least squared error. best: mse,
+    /// average or entropy, whichever has the least measured error of the model's output. auto: for
+    /// each tensor the one with the least measured error of the model's output (slow).
     #[arg(long, value_name = "METHOD", default_value_t)]
     pub calibration: CalibrationMethod,
     /// Passes that win back accuracy: equalize, weight-scales, rounding, bias, activation-bias;
@@ -129,6 +132,12 @@ pub struct Args {
     pub preprocess: PreprocessArgs,
     #[command(flatten)]
     pub shapes: ShapeArgs,
+    /// A second shape that the quantized model will run at (repeatable)
+    ///
+    /// Calibration takes place at --shape. What the model makes of the two shapes tells which axes
+    /// stay open in the quantized model: for `daq run --dynamic`, and for other runtimes.
+    #[arg(long = "other-shape", alias = "other_shape", value_name = "INPUT=1,3,224,448")]
+    pub other_shapes: Vec<InputShape>,
     #[command(flatten)]
     pub labels: LabelArgs,
     #[command(flatten)]
@@ -196,6 +205,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
 
     let float = model::open_onnx(&args.model, &args.shapes)?;
     check_options(&float, args)?;
+    let other = other_shapes(&float, args)?;
     let start = Instant::now();
     let (made, data) = match &args.image_dir {
         Some(folder) => {
@@ -219,16 +229,22 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let mut graph = made.quantized.graph.clone();
     describe(&mut graph, &float, args, data.as_ref(), &made);
     let Made { quantized, calibration, float, recipe, target: reached, .. } = made;
-    let unfolded = qdq::unfold(&graph);
+    let mut unfolded = qdq::unfold(&graph);
     // The table speaks of what `daq convert` will read.
     let table = Table::of(&qdq::fold(&unfolded))?;
     match args.format {
-        Format::Qdq => onnx::write(&unfolded, &target)?,
+        Format::Qdq => {
+            let open = match &other {
+                Some((one, other)) => open_shapes::open(&mut unfolded, one, other)?,
+                None => OpenAxes::new(),
+            };
+            onnx::write_open(&unfolded, &target, &open)?;
+        }
         Format::Qoperator => onnx::write_qoperator(&graph, &target)?,
     }
     write_atomically(&args.table, |w| w.write_all(table.to_text().as_bytes()))?;
     if let Some(data) = data.as_ref().filter(|_| args.report.report.is_some()) {
-        let graph = model::open(&target, &ShapeArgs::default())?;
+        let graph = model::open(&target, &args.shapes)?;
         let (float, quantized) = ((&*args.model, &float), (&*target, &graph));
         let workers = args.samples.workers();
         let comparison =
@@ -262,6 +278,26 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     .print(out)
 }
 
+/// The float model as it is read at both shapes; what does not depend on one alone is known before
+/// calibration takes its time.
+fn other_shapes(float: &Graph, args: &Args) -> Result<Option<(Graph, Graph)>> {
+    if args.other_shapes.is_empty() {
+        return Ok(None);
+    }
+    if args.format == Format::Qoperator {
+        return Err(usage("--other-shape is for --format qdq; leave one of them"));
+    }
+    let mut shapes = args.shapes.clone();
+    for other in &args.other_shapes {
+        shapes.shapes.retain(|s| s.name != other.name);
+        shapes.shapes.push(other.clone());
+    }
+    let other = model::open_onnx(&args.model, &shapes)?;
+    open_shapes::open(&mut float.clone(), float, &other)
+        .map_err(|e| anyhow!("{}: {e}", args.model.display()))?;
+    Ok(Some((float.clone(), other)))
+}
+
 /// What to quantize, and how.
 pub fn options(args: &Args) -> QuantizeOptions {
     QuantizeOptions {
@@ -292,7 +328,7 @@ fn target(args: &Args) -> (PathBuf, bool) {
 }
 
 fn is_own_model(path: &Path) -> bool {
-    onnx::read(path, &onnx::ReadOptions::default()).is_ok_and(|g| g.metadata.contains_key(VERSION))
+    onnx::metadata(path).is_ok_and(|metadata| metadata.contains_key(VERSION))
 }
 
 fn is_table(path: &Path) -> bool {

@@ -16,6 +16,7 @@ pub mod npy;
 pub mod npz;
 pub mod observe;
 pub mod onnx;
+pub mod open_shapes;
 pub mod passes;
 pub mod pipeline;
 pub mod preprocess;

@@ -30,8 +30,8 @@ mod tests;
 mod write;
 
 pub use qoperator::{qoperator, write_qoperator};
-pub use read::{MAX_OPSET, MIN_OPSET, ReadOptions, input_names, read, read_bytes};
-pub use write::{to_bytes, write};
+pub use read::{MAX_OPSET, MIN_OPSET, ReadOptions, input_names, metadata, read, read_bytes};
+pub use write::{to_bytes, write, write_open};
 
 /// The elements of an ONNX tensor; wider and narrower floats become `f32`.
 ///

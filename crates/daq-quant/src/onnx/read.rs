@@ -53,14 +53,27 @@ pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Graph, Onnx
 /// # Errors
 /// [`OnnxError::Model`] for a file that is no model.
 pub fn input_names(path: impl AsRef<Path>) -> Result<Vec<String>, OnnxError> {
-    let path = path.as_ref();
-    let bad = |why: String| OnnxError::Model { file: path.display().to_string(), why };
-    let bytes = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
-    let graph = ModelProto::decode(&bytes[..]).ok().and_then(|model| model.graph);
-    let graph = graph.ok_or_else(|| bad("is not an ONNX model; give an .onnx file".into()))?;
+    let graph = model_of(path.as_ref())?.graph.unwrap_or_default();
     let given: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
     let names = graph.input.iter().map(|i| i.name()).filter(|name| !given.contains(name));
     Ok(names.map(str::to_owned).collect())
+}
+
+/// The metadata of the model at `path`.
+///
+/// # Errors
+/// [`OnnxError::Model`] for a file that is no model.
+pub fn metadata(path: impl AsRef<Path>) -> Result<BTreeMap<String, String>, OnnxError> {
+    let entries = model_of(path.as_ref())?.metadata_props.into_iter();
+    Ok(entries.map(|e| (e.key.unwrap_or_default(), e.value.unwrap_or_default())).collect())
+}
+
+/// The model at `path`, as it is written there; it has a graph.
+fn model_of(path: &Path) -> Result<ModelProto, OnnxError> {
+    let bad = |why: String| OnnxError::Model { file: path.display().to_string(), why };
+    let bytes = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
+    let model = ModelProto::decode(&bytes[..]).ok().filter(|model| model.graph.is_some());
+    model.ok_or_else(|| bad("is not an ONNX model; give an .onnx file".into()))
 }
 
 /// Reads a model from memory; external data are not available then. Errors call it `model`.

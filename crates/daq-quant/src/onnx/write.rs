@@ -19,6 +19,7 @@ use super::proto::{
 use super::qoperator::{self, Row, Slot};
 use super::tensor::data_type;
 use crate::files::write_atomically;
+use crate::open_shapes::OpenAxes;
 
 /// The version of the file format that belongs to [`OPSET`].
 const IR_VERSION: i64 = 8;
@@ -57,8 +58,16 @@ const LISTS_OF_ONE: &[(&str, &str)] = &[("TopK", "k")];
 /// [`OnnxError`] for a graph that is invalid or works on codes without QuantizeLinear and
 /// DequantizeLinear, and where the file cannot be written.
 pub fn write(graph: &Graph, path: impl AsRef<Path>) -> Result<(), OnnxError> {
+    write_open(graph, path, &OpenAxes::new())
+}
+
+/// As [`write()`], with open axes of inputs and outputs; see [`open_shapes`](crate::open_shapes).
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_open(graph: &Graph, path: impl AsRef<Path>, open: &OpenAxes) -> Result<(), OnnxError> {
     let path = path.as_ref();
-    let bytes = encode(graph, &path.display().to_string())?;
+    let bytes = encode(graph, open, &path.display().to_string())?;
     Ok(write_atomically(path, |file| file.write_all(&bytes))?)
 }
 
@@ -67,10 +76,10 @@ pub fn write(graph: &Graph, path: impl AsRef<Path>) -> Result<(), OnnxError> {
 /// # Errors
 /// As [`write()`].
 pub fn to_bytes(graph: &Graph) -> Result<Vec<u8>, OnnxError> {
-    encode(graph, "model")
+    encode(graph, &OpenAxes::new(), "model")
 }
 
-fn encode(graph: &Graph, file: &str) -> Result<Vec<u8>, OnnxError> {
+fn encode(graph: &Graph, open: &OpenAxes, file: &str) -> Result<Vec<u8>, OnnxError> {
     graph
         .validate()
         .map_err(|e| OnnxError::Graph { file: file.to_string(), source: Box::new(e) })?;
@@ -93,7 +102,7 @@ fn encode(graph: &Graph, file: &str) -> Result<Vec<u8>, OnnxError> {
             source: source.into(),
         })?);
     }
-    let model = writer.model(nodes);
+    let model = writer.model(nodes, open);
     let length = model.encoded_len();
     if length > MAX_BYTES {
         return Err(OnnxError::Model {
@@ -293,7 +302,7 @@ impl Writer<'_> {
         name
     }
 
-    fn model(mut self, nodes: Vec<NodeProto>) -> ModelProto {
+    fn model(mut self, nodes: Vec<NodeProto>, open: &OpenAxes) -> ModelProto {
         let graph = self.graph;
         let read = graph.nodes.iter().flat_map(|n| n.inputs.iter().flatten());
         let used: HashSet<ValueId> = read.chain(&graph.outputs).copied().collect();
@@ -303,8 +312,9 @@ impl Writer<'_> {
                 self.initializers.push(tensor_proto(&value.name, data));
             }
         }
-        let infos = |ids: &[ValueId]| ids.iter().map(|&id| info(&graph.values[id])).collect();
-        let inner = (0..graph.values.len()).filter(|id| made.contains(id));
+        let infos = |ids: &[ValueId]| ids.iter().map(|&id| info(&graph.values[id], open)).collect();
+        // With open axes those of the tensors between follow.
+        let inner = (0..graph.values.len()).filter(|id| made.contains(id) && open.is_empty());
         let inner: Vec<_> = inner.filter(|id| !graph.outputs.contains(id)).collect();
         let mut metadata = graph.metadata.clone();
         metadata.insert(VERSION.into(), env!("CARGO_PKG_VERSION").into());
@@ -412,14 +422,19 @@ fn tensor_proto(name: &str, tensor: &Tensor) -> TensorProto {
     }
 }
 
-fn info(value: &Value) -> ValueInfoProto {
-    let dim = |&d: &usize| tensor_shape_proto::Dimension {
-        value: Some(tensor_shape_proto::dimension::Value::DimValue(d as i64)),
+fn info(value: &Value, open: &OpenAxes) -> ValueInfoProto {
+    use tensor_shape_proto::dimension::Value::{DimParam, DimValue};
+    let open = open.get(&value.name).map_or(&[][..], Vec::as_slice);
+    let dim = |(axis, &d): (usize, &usize)| tensor_shape_proto::Dimension {
+        value: Some(match open.contains(&axis) {
+            true => DimParam(format!("{}_{axis}", value.name)),
+            false => DimValue(d as i64),
+        }),
         ..Default::default()
     };
     let tensor = type_proto::Tensor {
         elem_type: data_type(value.dtype).map(|t| t as i32),
-        shape: Some(TensorShapeProto { dim: value.shape.iter().map(dim).collect() }),
+        shape: Some(TensorShapeProto { dim: value.shape.iter().enumerate().map(dim).collect() }),
     };
     ValueInfoProto {
         name: Some(value.name.clone()),
