@@ -273,7 +273,7 @@ fn rules_of_other_operations() {
     says(verdict(27, 22, &[x(), list(&[2], &[4, 8])], codes(&[32], 0.5, 3)), "has shape [1]");
     says(
         verdict(27, 22, &[x(), Operand { value: None, ..flat }], codes(&[32], 0.5, 3)),
-        "operand 1 is",
+        "input 1 is not constant",
     );
     let order = list(&[4], &[0, 3, 1, 2]);
     let y = codes(&[1, 2, 4, 4], 0.5, 3);
