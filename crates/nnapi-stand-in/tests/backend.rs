@@ -696,6 +696,27 @@ fn signed_codes() {
 }
 
 #[test]
+fn integers_and_constants_stay_here() {
+    let mut net = Net::new(false, false, &[2, 3]);
+    net.graph.values[0].dtype = DType::I32;
+    let attrs = Attrs::new().with("perm", ints(&[1, 0]));
+    let t = net.op("Transpose", attrs, &[0], None);
+    net.graph.values[t].dtype = DType::I32;
+    let c = net.constant(Tensor::from_slice(&[1, 4], &[-1f32, 2.0, -3.0, 4.0]), None);
+    let r = net.op("Relu", Attrs::new(), &[c], None);
+    let graph = net.giving(&[t, r]);
+    let given = [("v0".to_string(), Tensor::from_slice(&[2, 3], &[1i32, 2, 3, 4, 5, 6]))];
+    let stand_in = StandIn::new(31);
+    let model = Model::on_nnapi(graph, &stand_in.options()).unwrap();
+    assert_eq!(steps(&model), ["Transpose", "Relu"]);
+    let expected = [
+        Tensor::from_slice(&[3, 2], &[1i32, 4, 2, 5, 3, 6]),
+        Tensor::from_slice(&[1, 4], &[0f32, 2.0, 0.0, 4.0]),
+    ];
+    assert_eq!(run(&model, &given), expected);
+}
+
+#[test]
 fn preference_and_16_bit_floats() {
     let stand_in = StandIn::new(28);
     let options = Options {

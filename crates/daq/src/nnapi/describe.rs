@@ -88,7 +88,10 @@ pub(super) fn describe(
         }
     }
     emitter.outputs();
-    Ok(emitter.model)
+    match (emitter.model.inputs.is_empty(), nodes.first()) {
+        (true, Some(&first)) => Err((first, "it reads constants only".into())),
+        _ => Ok(emitter.model),
+    }
 }
 
 struct Emitter<'a> {
@@ -222,11 +225,20 @@ impl Emitter<'_> {
         self.model.operations.push(Operation { code, inputs, outputs, node: self.node });
     }
 
+    /// An operand of a value in some shape. Integers are for shapes and biases only.
+    fn operand_of(&self, id: ValueId, shape: &[usize]) -> Emitted<Operand> {
+        let value = self.value(id);
+        match value.dtype {
+            DType::I32 => Err("NNAPI computes on floats and codes".into()),
+            dtype => tensor_operand(dtype, shape, value.quant.as_ref(), self.level),
+        }
+    }
+
     /// A new operand for what an operation computes.
     fn add(&mut self, id: ValueId, layout: Layout) -> Emitted<u32> {
         let value = self.value(id);
         let (rank, shape) = (value.shape.len(), layout.physical(&value.shape));
-        let operand = tensor_operand(value.dtype, &shape, value.quant.as_ref(), self.level)?;
+        let operand = self.operand_of(id, &shape)?;
         let operand = self.push(operand);
         self.forms.insert((id, layout, rank), operand);
         self.layouts.insert(id, layout);
@@ -244,7 +256,7 @@ impl Emitter<'_> {
         let mut logical = vec![1; rank - own];
         logical.extend(&value.shape);
         let physical = layout.physical(&logical);
-        let mut wanted = tensor_operand(value.dtype, &physical, value.quant.as_ref(), self.level)?;
+        let mut wanted = self.operand_of(id, &physical)?;
         if let Some(data) = &value.data {
             let data = data.reshaped(&logical);
             let plain = layout == Layout::Plain;
@@ -357,7 +369,7 @@ impl Emitter<'_> {
         let rank = self.value(node.outputs[0]).shape.len();
         let mut inputs = vec![self.form(a, layout, rank)?, self.form(b, layout, rank)?];
         let codes = [inputs[0], inputs[1]].map(|i| self.model.operands[i as usize].code);
-        if codes[0] != codes[1] || codes[0] == operand::TENSOR_INT32 {
+        if codes[0] != codes[1] {
             return Err("its inputs are not of one type that NNAPI takes".into());
         }
         let mut output = node.outputs[0];
@@ -477,8 +489,7 @@ impl Emitter<'_> {
             self.operation(code, inputs, vec![y]);
             return Ok(());
         }
-        let value = self.value(id);
-        let given = tensor_operand(value.dtype, shape, value.quant.as_ref(), self.level)?;
+        let given = self.operand_of(id, shape)?;
         let given = self.push(given);
         self.operation(code, inputs, vec![given]);
         let (to, y) = (self.list(&[own.len()], &own)?, self.add(id, Layout::Plain)?);

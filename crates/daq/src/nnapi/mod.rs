@@ -14,7 +14,6 @@ mod library;
 mod partition;
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use daq_kernels::{Isa, Pool};
@@ -94,19 +93,6 @@ pub struct Device {
     pub level: u32,
 }
 
-impl FromStr for Preference {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "low-power" => Ok(Preference::LowPower),
-            "fast-single-answer" => Ok(Preference::FastSingleAnswer),
-            "sustained-speed" => Ok(Preference::SustainedSpeed),
-            _ => Err("there are low-power, fast-single-answer and sustained-speed".into()),
-        }
-    }
-}
-
 /// The devices of this phone; none before API level 29.
 ///
 /// # Errors
@@ -138,8 +124,8 @@ impl Model {
     /// A graph that cannot run on the CPU either.
     pub fn on_nnapi_or_cpu(graph: Graph, options: &Options) -> Result<Model> {
         match Model::on_nnapi(graph.clone(), options) {
-            Err(Error::Nnapi(why)) => {
-                log::warn!("NNAPI: {why}; on the CPU then");
+            Err(error @ Error::Nnapi(_)) => {
+                log::warn!("{error}; this model runs on the CPU then");
                 Model::from_graph(graph)
             }
             model => model,
