@@ -288,7 +288,7 @@ mod tests {
         for (weight, bias, scale, second, folds) in [
             (0, -1.0, 1e-5, [0.0; 3], true),
             (5, 0.0, 1e-5, [0.0; 3], true),
-            (5, 0.0, 0.05, [-7.5, 0.0, -9.0], false),
+            (5, 0.0, 0.02, [-4.0, 0.0, -4.0], false),
         ] {
             let constants = [
                 floats("s", &[], &[0.5]),
