@@ -28,6 +28,5 @@ pub mod recover;
 pub mod report;
 pub mod samples;
 pub mod saved;
-pub mod sensitivity;
 pub mod table;
 pub mod target;
