@@ -3,10 +3,11 @@
 //!
 //! A tile load takes 64 bytes of each of up to 16 rows that lie evenly apart: those of output pixels side
 //! by side. Where the window reaches into the padding, the inputs of some output rows are copied with
-//! the padding around them first. Loads run past what is meant, into other inputs or what follows, and
-//! weights of 0 take that out again. Two tiles of pixels meet two of channels, so that each load serves
-//! two products. Sums leave through memory: while a pair of tiles is multiplied, the sums of the one
-//! before it are requantized.
+//! the padding around them first. Rows of few channels are folded: as many as the stride are copied pixel
+//! by pixel side by side, so that loads are fuller and fewer. Loads run past what is meant, into other
+//! inputs or what follows, and weights of 0 take that out again. Two tiles of pixels meet two of channels,
+//! so that each load serves two products. Sums leave through memory: while a pair of tiles is multiplied,
+//! the sums of the one before it are requantized.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -52,9 +53,11 @@ impl Panel {
 /// A packed dense convolution.
 #[derive(Debug)]
 pub(crate) struct AmxConv {
-    /// Pixels of a matrix product are one row.
+    /// Pixels of a matrix product are one row; folded rows are one, of more channels.
     shape: ConvShape,
-    /// Whether windows reach into the padding.
+    /// Input rows that lie pixel by pixel side by side in the copy.
+    folded: usize,
+    /// Whether windows reach into the padding, or rows are to be folded: a copy is read.
     padded: bool,
     /// Whether tiles go on from row to row of a padded copy.
     narrow: bool,
@@ -84,9 +87,19 @@ impl AmxConv {
             true => ConvShape::gemm(params.shape.pixels(), params.shape.in_c, params.shape.out_c),
             false => params.shape,
         };
+        let folded = if folds(&shape) { shape.stride_h } else { 1 };
         let (reach_h, reach_w) = reach(&shape, shape.out_h);
-        let padded =
-            shape.pad_top > 0 || shape.pad_left > 0 || reach_h > shape.in_h || reach_w > shape.in_w;
+        let padded = folded > 1
+            || shape.pad_top > 0
+            || shape.pad_left > 0
+            || reach_h > shape.in_h
+            || reach_w > shape.in_w;
+        let shape = ConvShape {
+            in_c: shape.in_c * folded,
+            kernel_h: shape.kernel_h.div_ceil(folded),
+            stride_h: shape.stride_h / folded,
+            ..shape
+        };
         let width = if padded { reach_w } else { shape.in_w };
         let joined = if shape.dilation_w == 1 { shape.kernel_w } else { 1 };
         let tap_len = joined * shape.in_c;
@@ -98,6 +111,7 @@ impl AmxConv {
         let bias = params.folded_bias();
         let mut conv = AmxConv {
             shape,
+            folded,
             padded,
             narrow: padded
                 && (shape.stride_h, shape.stride_w) == (1, 1)
@@ -113,10 +127,12 @@ impl AmxConv {
         };
         let len = conv.taps.len() * tap_len;
         let mut rows = vec![0; COLUMNS * len];
+        let mut filter = vec![0; params.shape.taps() * params.shape.in_c];
         for first in (0..shape.out_c).step_by(COLUMNS) {
             let columns = COLUMNS.min(shape.out_c - first);
             for (out, row) in (first..first + columns).zip(rows.chunks_exact_mut(len)) {
-                params.weights_of(out, row);
+                params.weights_of(out, &mut filter);
+                conv.fold(&filter, row);
             }
             let at = conv.weights.len();
             let mut panel = Panel {
@@ -150,6 +166,26 @@ impl AmxConv {
         }
         conv
     }
+
+    /// Puts weights `[kernel_h, kernel_w, in_c]` in the order of what is read.
+    fn fold(&self, filter: &[i16], to: &mut [i16]) {
+        let (width, in_c) = (self.shape.kernel_w, self.shape.in_c / self.folded);
+        for (i, pixel) in filter.chunks_exact(in_c).enumerate() {
+            let (y, x) = (i / width, i % width);
+            let at = (y / self.folded * width + x) * self.folded + y % self.folded;
+            to[at * in_c..][..in_c].copy_from_slice(pixel);
+        }
+    }
+}
+
+/// Whether rows of the input are to be folded, as many as the stride: where one load takes the inputs of
+/// all of them.
+fn folds(shape: &ConvShape) -> bool {
+    let ConvShape { kernel_h, kernel_w, stride_h, .. } = *shape;
+    stride_h > 1
+        && kernel_h > stride_h
+        && (shape.dilation_h, shape.dilation_w) == (1, 1)
+        && stride_h * kernel_w * shape.in_c <= ROW
 }
 
 /// Rows and columns of input, padding included, that `rows` rows of the output read.
@@ -161,6 +197,16 @@ fn reach(shape: &ConvShape, rows: usize) -> (usize, usize) {
         reach(rows, shape.stride_h, shape.kernel_h, shape.dilation_h),
         reach(shape.out_w, shape.stride_w, shape.kernel_w, shape.dilation_w),
     )
+}
+
+/// Copies pixels of `len` bytes to where they begin every `step` bytes.
+fn spread(from: &[u8], len: usize, to: &mut [u8], step: usize) {
+    for (from, to) in from.chunks_exact(len).zip(to.chunks_mut(step)) {
+        match (from, &mut to[..len]) {
+            ([a, b, c], [x, y, z]) => (*x, *y, *z) = (*a, *b, *c),
+            (from, to) => to.copy_from_slice(from),
+        }
+    }
 }
 
 /// Two tiles of pixels.
@@ -388,7 +434,7 @@ impl AmxConv {
         // Bytes that a tile reads, from its first one on.
         let reads =
             (rows - 1) * pixel_bytes + self.taps.last().copied().unwrap_or(0) + self.steps * ROW;
-        let image = &input[picture * shape.in_h * shape.in_w * in_c..];
+        let image = &input[picture * shape.in_h * shape.in_w * in_c / self.folded..];
         // Byte `at` of the picture is read at `base + at`.
         let mut base = image.as_ptr();
         if self.padded {
@@ -397,12 +443,21 @@ impl AmxConv {
             copy.fill(self.input_zero_point);
             base = copy.as_ptr().wrapping_sub(top * shape.stride_h * row);
             let left = shape.pad_left.min(self.width);
-            let columns = (self.width - left).min(shape.in_w) * in_c;
-            for (y, to) in (top * shape.stride_h..).zip(copy.chunks_exact_mut(row)) {
-                let y = y.wrapping_sub(shape.pad_top);
-                if y < shape.in_h {
-                    let from = &image[y * shape.in_w * in_c..][..columns];
-                    to[left * in_c..][..columns].copy_from_slice(from);
+            let columns = (self.width - left).min(shape.in_w);
+            let pixel = in_c / self.folded;
+            let first = top * shape.stride_h * self.folded;
+            for (y, to) in (first..).step_by(self.folded).zip(copy.chunks_exact_mut(row)) {
+                let rows = (y..y + self.folded).map(|y| {
+                    let y = y.wrapping_sub(shape.pad_top);
+                    (y < shape.in_h).then(|| &image[y * shape.in_w * pixel..][..columns * pixel])
+                });
+                let to = &mut to[left * in_c..][..columns * in_c];
+                for (nth, from) in rows.enumerate() {
+                    match from {
+                        Some(from) if self.folded == 1 => to.copy_from_slice(from),
+                        Some(from) => spread(from, pixel, &mut to[nth * pixel..], in_c),
+                        None => {}
+                    }
                 }
             }
         }
