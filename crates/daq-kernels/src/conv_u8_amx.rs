@@ -76,9 +76,11 @@ pub(crate) struct AmxConv {
     small: bool,
 }
 
-/// Whether tiles beat `vpdpbusd`: with few pixels or few inputs they are mostly empty.
+/// Whether tiles beat `vpdpbusd`: with few pixels or few inputs they are mostly empty, with a window of few
+/// inputs there is the copy besides.
 pub(crate) fn is_faster_than_vnni(shape: &ConvShape) -> bool {
-    shape.pixels() >= 4 && shape.taps() * shape.in_c > 32
+    let inputs = shape.taps() * shape.in_c;
+    shape.pixels() >= 4 && (inputs > 32 || shape.is_pointwise() && inputs >= 24)
 }
 
 impl AmxConv {
