@@ -17,7 +17,8 @@ typedef enum daq_status {
   DAQ_STATUS_OK = 0,
   // A null pointer, a wrong size, an unknown index, an element type that a tensor does not have.
   DAQ_STATUS_ARGUMENT = 1,
-  // The model cannot be read: no such file, damaged, cut short, made by a newer daq.
+  // The model cannot be used: no such file, damaged, cut short, made by a newer daq; no NNAPI where
+  // that was asked for.
   DAQ_STATUS_MODEL = 2,
   // An error in daq itself; the model can still be used and closed.
   DAQ_STATUS_INTERNAL = 3,
@@ -47,6 +48,26 @@ typedef enum daq_layout {
   DAQ_LAYOUT_CHANNELS_LAST = 1,
 } daq_layout;
 
+// Where a model runs. NNAPI is for libraries that were built with the feature `nnapi`.
+typedef enum daq_backend {
+  // On daq's own kernels, exactly.
+  DAQ_BACKEND_CPU = 0,
+  // On Android's accelerators, with what they do not take on the CPU.
+  DAQ_BACKEND_NNAPI = 1,
+  // On NNAPI where the phone has it, else on the CPU.
+  DAQ_BACKEND_AUTO = 2,
+} daq_backend;
+
+// What the drivers of accelerators shall favour.
+typedef enum daq_preference {
+  // The time of one answer.
+  DAQ_PREFERENCE_FAST_SINGLE_ANSWER = 0,
+  // The battery.
+  DAQ_PREFERENCE_LOW_POWER = 1,
+  // The number of answers a second, as for the frames of a camera.
+  DAQ_PREFERENCE_SUSTAINED_SPEED = 2,
+} daq_preference;
+
 // A model that was opened. Any number of threads may use one at the same time: each call works in
 // memory of its own, and calls share the threads of the options. daq_close must come after all
 // other calls.
@@ -57,8 +78,14 @@ typedef struct daq_options {
   // Threads that share the work of one call, the caller's included: 1 to 256; 0 is 1. The results
   // are the same bit for bit.
   uint32_t threads;
+  // A daq_backend.
+  uint32_t backend;
+  // A daq_preference; on the CPU it changes nothing.
+  uint32_t preference;
+  // 1 lets accelerators compute floats with 16 bits; on the CPU it changes nothing.
+  uint32_t allow_fp16;
   // Must be 0.
-  uint32_t reserved[7];
+  uint32_t reserved[4];
 } daq_options;
 
 // An input or output of a model. What its pointers show lives until daq_close.

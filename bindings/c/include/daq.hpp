@@ -70,6 +70,10 @@ struct tensor {
 struct options {
   // Threads that share the work of one call, 1 to 256.
   std::uint32_t threads = 1;
+  // Where it runs; the other two are for the drivers of NNAPI.
+  daq_backend backend = DAQ_BACKEND_CPU;
+  daq_preference preference = DAQ_PREFERENCE_FAST_SINGLE_ANSWER;
+  bool allow_fp16 = false;
 };
 
 // An open model. Any number of threads may call predict and run at the same time.
@@ -170,6 +174,9 @@ class model {
   static daq_options c_options(options o) noexcept {
     daq_options c{};
     c.threads = o.threads;
+    c.backend = o.backend;
+    c.preference = o.preference;
+    c.allow_fp16 = o.allow_fp16;
     return c;
   }
 
@@ -221,7 +228,7 @@ class model {
 class ModelBuilder {
  public:
   enum Preference {
-    PREFERENCE_LOW_POWER = 0,  // one thread
+    PREFERENCE_LOW_POWER = 0,  // on the CPU: one thread
     PREFERENCE_FAST_SINGLE_ANSWER = 1,
     PREFERENCE_SUSTAINED_SPEED = 2,
   };
@@ -245,16 +252,31 @@ class ModelBuilder {
     output_ = std::move(name);
     return *this;
   }
-  // A permission that this runtime has no use of: its results never depend on it.
-  ModelBuilder& allowFp16(bool) { return *this; }
+  // Where the model runs: on the CPU where this is not called.
+  ModelBuilder& backend(daq_backend where) {
+    options_.backend = where;
+    return *this;
+  }
+  // Lets NNAPI compute floats with 16 bits; results on the CPU do not depend on it.
+  ModelBuilder& allowFp16(bool allow) {
+    options_.allow_fp16 = allow;
+    return *this;
+  }
   ModelBuilder& threads(std::uint32_t count) {
-    threads_ = count;
+    options_.threads = count;
     return *this;
   }
 
   model compile(Preference preference = PREFERENCE_FAST_SINGLE_ANSWER) const {
     if (!open_) throw error(DAQ_STATUS_ARGUMENT, "no model: call readFile or readBuffer first");
-    model m = open_(options{preference == PREFERENCE_LOW_POWER ? 1 : threads_});
+    options o = options_;
+    if (preference == PREFERENCE_LOW_POWER) {
+      o.threads = 1;
+      o.preference = DAQ_PREFERENCE_LOW_POWER;
+    } else if (preference == PREFERENCE_SUSTAINED_SPEED) {
+      o.preference = DAQ_PREFERENCE_SUSTAINED_SPEED;
+    }
+    model m = open_(o);
     if (!output_.empty()) m.choose_output(output_);
     return m;
   }
@@ -262,7 +284,7 @@ class ModelBuilder {
  private:
   std::function<model(options)> open_;
   std::string output_;
-  std::uint32_t threads_ = 1;
+  options options_;
 };
 
 // The library's version, such as "0.1.0".

@@ -9,10 +9,13 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use daq::{DType, Layout, Model, Port, Sessions};
+use daq::backend::{self, Backend, Preference};
+use daq::{DType, Graph, Layout, Model, Port, Sessions};
 
 mod buffers;
 mod error;
+#[cfg(test)]
+mod tests;
 
 use buffers::{Given, disjoint};
 use error::{Failure, set_last_error};
@@ -25,7 +28,8 @@ pub enum daq_status {
     Ok = 0,
     /// A null pointer, a wrong size, an unknown index, an element type that a tensor does not have.
     Argument = 1,
-    /// The model cannot be read: no such file, damaged, cut short, made by a newer daq.
+    /// The model cannot be used: no such file, damaged, cut short, made by a newer daq; no NNAPI where
+    /// that was asked for.
     Model = 2,
     /// An error in daq itself; the model can still be used and closed.
     Internal = 3,
@@ -59,6 +63,30 @@ pub enum daq_layout {
     ChannelsLast = 1,
 }
 
+/// Where a model runs. NNAPI is for libraries that were built with the feature `nnapi`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum daq_backend {
+    /// On daq's own kernels, exactly.
+    Cpu = 0,
+    /// On Android's accelerators, with what they do not take on the CPU.
+    Nnapi = 1,
+    /// On NNAPI where the phone has it, else on the CPU.
+    Auto = 2,
+}
+
+/// What the drivers of accelerators shall favour.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum daq_preference {
+    /// The time of one answer.
+    FastSingleAnswer = 0,
+    /// The battery.
+    LowPower = 1,
+    /// The number of answers a second, as for the frames of a camera.
+    SustainedSpeed = 2,
+}
+
 /// How to run a model. All zeros, and a null pointer in place of it, are the defaults.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,8 +94,46 @@ pub struct daq_options {
     /// Threads that share the work of one call, the caller's included: 1 to 256; 0 is 1. The results
     /// are the same bit for bit.
     pub threads: u32,
+    /// A daq_backend.
+    pub backend: u32,
+    /// A daq_preference; on the CPU it changes nothing.
+    pub preference: u32,
+    /// 1 lets accelerators compute floats with 16 bits; on the CPU it changes nothing.
+    pub allow_fp16: u32,
     /// Must be 0.
-    pub reserved: [u32; 7],
+    pub reserved: [u32; 4],
+}
+
+impl daq_options {
+    /// What they say, as daq takes it.
+    fn checked(self) -> Result<(usize, Backend, backend::Options), Failure> {
+        if self.reserved != [0; 4] {
+            let why = "the reserved fields of daq_options are not 0; start from all zeros";
+            return Err(Failure::argument(why));
+        }
+        if self.threads > 256 {
+            return Err(Failure::argument(format!("{} threads; give 1 to 256", self.threads)));
+        }
+        let backend = match self.backend {
+            0 => Backend::Cpu,
+            1 => Backend::Nnapi,
+            2 => Backend::Auto,
+            n => return Err(Failure::argument(format!("there is no backend {n}; give 0 to 2"))),
+        };
+        let preference = match self.preference {
+            0 => Preference::FastSingleAnswer,
+            1 => Preference::LowPower,
+            2 => Preference::SustainedSpeed,
+            n => return Err(Failure::argument(format!("there is no preference {n}; give 0 to 2"))),
+        };
+        let allow_fp16 = match self.allow_fp16 {
+            0 => false,
+            1 => true,
+            n => return Err(Failure::argument(format!("allow_fp16 is {n}; give 0 or 1"))),
+        };
+        let options = backend::Options { preference, allow_fp16, ..Default::default() };
+        Ok((self.threads as usize, backend, options))
+    }
 }
 
 /// An input or output of a model. What its pointers show lives until daq_close.
@@ -170,7 +236,7 @@ fn guard(inside: impl FnOnce() -> Result<(), Failure>) -> daq_status {
 unsafe fn open(
     options: *const daq_options,
     model: *mut *mut daq_model,
-    load: impl FnOnce() -> Result<Model, Failure>,
+    load: impl FnOnce() -> Result<Graph, Failure>,
 ) -> daq_status {
     guard(|| {
         if model.is_null() {
@@ -180,15 +246,8 @@ unsafe fn open(
         unsafe { model.write(ptr::null_mut()) };
         // SAFETY: the caller's promise.
         let options = unsafe { options.as_ref() }.copied().unwrap_or_default();
-        if options.reserved != [0; 7] {
-            let why = "the reserved fields of daq_options are not 0; start from all zeros";
-            return Err(Failure::argument(why));
-        }
-        if options.threads > 256 {
-            let why = format!("{} threads; give 1 to 256", options.threads);
-            return Err(Failure::argument(why));
-        }
-        let sessions = Sessions::new(load()?, options.threads as usize);
+        let (threads, backend, options) = options.checked()?;
+        let sessions = Sessions::new(Model::on(backend, load()?, &options)?, threads);
         let plan = sessions.model().plan();
         let inputs = plan.inputs().map(Described::of).collect::<Result<_, _>>()?;
         let outputs = plan.outputs().map(Described::of).collect::<Result<_, _>>()?;
@@ -217,7 +276,7 @@ pub unsafe extern "C" fn daq_open(
         }
         // SAFETY: not null, and the caller's promise.
         let path = unsafe { CStr::from_ptr(path) };
-        Ok(Model::open(path_of(path)?)?)
+        Ok(daq::format::read(path_of(path)?)?)
     };
     // SAFETY: the caller's promise.
     unsafe { open(options, model, load) }
@@ -251,7 +310,7 @@ pub unsafe extern "C" fn daq_open_memory(
     let load = || {
         // SAFETY: the caller's promise.
         let bytes = unsafe { buffers::slice("bytes", bytes.cast::<u8>(), size) }?;
-        Ok(Model::from_bytes(bytes)?)
+        Ok(daq::format::from_bytes(bytes)?)
     };
     // SAFETY: the caller's promise.
     unsafe { open(options, model, load) }
@@ -276,7 +335,7 @@ pub unsafe extern "C" fn daq_open_fd(
 }
 
 #[cfg(unix)]
-fn open_part(fd: i32, offset: u64, size: u64) -> Result<Model, Failure> {
+fn open_part(fd: i32, offset: u64, size: u64) -> Result<Graph, Failure> {
     use std::os::fd::FromRawFd;
     if fd < 0 {
         return Err(Failure::argument(format!("{fd} is no file descriptor")));
@@ -284,11 +343,11 @@ fn open_part(fd: i32, offset: u64, size: u64) -> Result<Model, Failure> {
     // SAFETY: not -1. The file is never dropped, so that the descriptor is not closed here; one that
     // is not open gives an error from the system.
     let file = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(fd) });
-    Ok(Model::open_part(&file, offset, size)?)
+    Ok(daq::format::read_part(&file, offset, size)?)
 }
 
 #[cfg(not(unix))]
-fn open_part(_fd: i32, _offset: u64, _size: u64) -> Result<Model, Failure> {
+fn open_part(_fd: i32, _offset: u64, _size: u64) -> Result<Graph, Failure> {
     Err(Failure::argument("file descriptors are for Unix; use daq_open or daq_open_memory"))
 }
 

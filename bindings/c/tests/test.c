@@ -124,6 +124,11 @@ static void bad_files(const char *path) {
     options.threads = 1;
     options.reserved[3] = 1;
     FAILS(daq_open(path, &options, &model), DAQ_STATUS_ARGUMENT, "reserved");
+    options.reserved[3] = 0;
+    options.backend = DAQ_BACKEND_NNAPI;
+    FAILS(daq_open(path, &options, &model), DAQ_STATUS_ARGUMENT, "--features nnapi");
+    options.backend = 3;
+    FAILS(daq_open(path, &options, &model), DAQ_STATUS_ARGUMENT, "no backend 3");
 
     daq_close(NULL);
     CHECK(daq_input_count(NULL) == 0 && daq_output_count(NULL) == 0);

@@ -171,6 +171,8 @@ TEST(ModelBuilder, OpensAsDnnlibraryDid) {
   close(fd);
   EXPECT_EQ((third.predict<std::uint8_t, float>(codes)), expected);
 
+  const auto nnapi = daq::ModelBuilder().readFile(path()).backend(DAQ_BACKEND_NNAPI);
+  EXPECT_THROWN(nnapi.compile(), DAQ_STATUS_ARGUMENT, "built without NNAPI");
   EXPECT_THROWN(daq::ModelBuilder().compile(), DAQ_STATUS_ARGUMENT, "readFile");
   EXPECT_THROWN(daq::ModelBuilder().readFile(path()).setOutput("none").compile(), DAQ_STATUS_ARGUMENT,
                 "no output `none`; it has " + output);

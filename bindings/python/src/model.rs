@@ -1,5 +1,6 @@
 //! Models that were opened, and their tensors.
 
+use daq::backend::{Backend, Options};
 use daq::tensor::Element;
 use daq::{DType, Layout, Port, Sessions};
 use daq_quant::onnx::ReadOptions;
@@ -72,6 +73,11 @@ impl Tensor {
 /// `model` is the path of a `.daq` file (or `.onnx`, float or quantized), its bytes, or an
 /// `onnx.ModelProto`. `threads`, 1 to 256, share the work of one call; results are the same bit for
 /// bit. Any number of Python threads may call `predict` at the same time.
+///
+/// `backend` says where it runs: `cpu`; with the feature `nnapi` also on Android's accelerators
+/// (`nnapi`), or there where the phone has them (`auto`). `preference` (`low-power`,
+/// `fast-single-answer`, `sustained-speed`) and `allow_fp16` (floats may be computed with 16 bits)
+/// are for those.
 #[pyclass(frozen, module = "daq")]
 pub struct Model {
     sessions: Sessions,
@@ -80,14 +86,26 @@ pub struct Model {
 #[pymethods]
 impl Model {
     #[new]
-    #[pyo3(signature = (model, *, threads = 1))]
-    fn new(py: Python<'_>, model: Source, threads: usize) -> PyResult<Self> {
+    #[pyo3(signature = (
+        model, *, threads = 1, backend = "cpu", preference = "fast-single-answer", allow_fp16 = false
+    ))]
+    fn new(
+        py: Python<'_>,
+        model: Source,
+        threads: usize,
+        backend: &str,
+        preference: &str,
+        allow_fp16: bool,
+    ) -> PyResult<Self> {
         if !(1..=256).contains(&threads) {
             return Err(PyValueError::new_err(format!("{threads} threads; give 1 to 256")));
         }
+        let backend: Backend = backend.parse().map_err(PyValueError::new_err)?;
+        let preference = preference.parse().map_err(PyValueError::new_err)?;
+        let options = Options { preference, allow_fp16, ..Options::default() };
         py.detach(|| {
             let graph = model.graph(&ReadOptions::default())?;
-            let model = daq::Model::from_graph(graph).map_err(failed)?;
+            let model = daq::Model::on(backend, graph, &options).map_err(failed)?;
             Ok(Model { sessions: Sessions::new(model, threads) })
         })
     }

@@ -88,6 +88,15 @@ def test_wrong_models(tmp_path):
         daq.Model(5)
     with pytest.raises(ValueError, match="1 to 256"):
         daq.Model(whole, threads=0)
+    with pytest.raises(ValueError, match="unknown backend `gpu`"):
+        daq.Model(whole, backend="gpu")
+    with pytest.raises(ValueError, match="unknown preference `fast`"):
+        daq.Model(whole, preference="fast")
+    with pytest.raises(daq.DaqError, match="built without NNAPI"):
+        daq.Model(whole, backend="auto", preference="low-power", allow_fp16=True)
+    command = [os.environ["DAQ"], "bench", os.environ["MODEL"], "--backend", "nnapi"]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert said.returncode == 2 and "built without NNAPI" in said.stderr
     with pytest.raises(TypeError, match="float32 or uint8"):
         daq.Model(whole).predict(codes(), dtype=np.int32)
 

@@ -355,15 +355,6 @@ fn a_read_only_folder_gets_nothing() {
     mode(0o755);
 }
 
-#[cfg(not(feature = "nnapi"))]
-#[test]
-fn a_build_without_nnapi_says_how_to_get_it() {
-    let f = Folder::with_models();
-    for backend in ["nnapi", "auto"] {
-        f.run(&["bench", "m.daq", "--backend", backend]).fails(2, &["--features nnapi"]);
-    }
-}
-
 #[test]
 fn wrong_usage_has_exit_code_2() {
     let f = Folder::with_models();

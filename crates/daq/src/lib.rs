@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod attrs;
+pub mod backend;
 mod check;
 pub mod compile;
 pub mod error;
@@ -21,6 +22,7 @@ pub mod session;
 pub mod sessions;
 pub mod tensor;
 
+pub use backend::Backend;
 pub use error::{Error, OpError, Result};
 pub use graph::{Graph, Node, Value, ValueId};
 pub use layout::{Layout, LayoutRule};

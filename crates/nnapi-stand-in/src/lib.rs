@@ -22,6 +22,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use daq::Tensor;
@@ -101,6 +102,8 @@ struct State {
     broken: Vec<String>,
     /// Whether runs fail.
     fails: bool,
+    /// What was set last; -1 before.
+    preference: i32,
 }
 
 static STATE: Mutex<State> = Mutex::new(State {
@@ -111,6 +114,7 @@ static STATE: Mutex<State> = Mutex::new(State {
     calls: BTreeMap::new(),
     broken: Vec::new(),
     fails: false,
+    preference: -1,
 });
 
 /// The devices: an accelerator, and the CPU as Android has it.
@@ -258,6 +262,16 @@ unsafe fn give<T>(place: *mut T, value: T) -> Called {
     Ok(())
 }
 
+/// The library that cargo built, for the tests of the crate that calls.
+///
+/// # Panics
+/// In a program that cargo did not put beside it.
+pub fn built() -> PathBuf {
+    let program = std::env::current_exe().expect("a test has a path");
+    let mut places = program.ancestors().skip(1).map(|dir| dir.join("libnnapi_stand_in.so"));
+    places.find(|path| path.exists()).expect("cargo builds the library")
+}
+
 // What a test says.
 
 /// Pretends to have a feature level (27 to 31, then 1000006 and on).
@@ -287,6 +301,12 @@ pub unsafe extern "C" fn stand_in_calls(name: *const c_char) -> u32 {
     // SAFETY: as the caller says.
     let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
     state().calls.get(name.as_ref()).copied().unwrap_or(0)
+}
+
+/// The preference that was set last; -1 where none was.
+#[unsafe(no_mangle)]
+pub extern "C" fn stand_in_preference() -> c_int {
+    state().preference
 }
 
 /// Objects that were not freed.
@@ -566,7 +586,10 @@ functions! {
             return bad(BAD_STATE, "the compilation is finished");
         }
         match preference {
-            0..=2 => Ok(()),
+            0..=2 => {
+                state.preference = preference;
+                Ok(())
+            }
             _ => bad(BAD_DATA, format!("there is no preference {preference}")),
         }
     }

@@ -88,6 +88,11 @@ impl StandIn {
         String::from_utf8(text).unwrap()
     }
 
+    fn preference(&self) -> i32 {
+        // SAFETY: it takes nothing.
+        unsafe { self.library.get::<extern "C" fn() -> i32>(b"stand_in_preference").unwrap()() }
+    }
+
     /// Objects that were not freed.
     fn alive(&self) -> usize {
         // SAFETY: it takes nothing.
@@ -98,11 +103,7 @@ impl StandIn {
 /// The library that cargo built, with some functions under another name, so that nobody finds them.
 fn without(names: &[&&str]) -> Vec<u8> {
     static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let exe = std::env::current_exe().unwrap();
-        let mut places = exe.ancestors().skip(1).map(|dir| dir.join("libnnapi_stand_in.so"));
-        std::fs::read(places.find(|path| path.exists()).expect("cargo builds the library")).unwrap()
-    });
+    let built = BUILT.get_or_init(|| std::fs::read(nnapi_stand_in::built()).unwrap());
     let mut bytes = built.clone();
     let mut hidden = HashSet::new();
     let starts = |i: &usize| built[*i] == b'A' && built[*i..].starts_with(b"ANeuralNetworks");
@@ -729,6 +730,7 @@ fn preference_and_16_bit_floats() {
     same(&classifier(false, false), &stand_in, &options);
     let calls = [c"Model_relaxComputationFloat32toFloat16", c"Compilation_setPreference"];
     assert_eq!(calls.map(|name| stand_in.calls(name)), [1, 1]);
+    assert_eq!(stand_in.preference(), Preference::LowPower as i32);
     let stand_in = StandIn::new(27);
     same(
         &classifier(false, false),

@@ -8,8 +8,9 @@
 
 use std::any::Any;
 
+use daq::backend::{Backend, Options, Preference};
 use daq::tensor::Element;
-use daq::{DType, Error, Layout, Model, Port, Sessions};
+use daq::{DType, Error, Graph, Layout, Model, Port, Sessions};
 use jni::errors::ErrorPolicy;
 use jni::objects::{
     JByteArray, JByteBuffer, JClass, JFloatArray, JIntArray, JObject, JObjectArray, JString,
@@ -86,11 +87,30 @@ impl<T: Default> ErrorPolicy<T, Failure> for Throw {
     }
 }
 
-/// Gives a model to Java.
-fn opened(load: Result<Model, Failure>, threads: jint) -> Result<jlong, Failure> {
+/// Gives a model to Java. `options` are threads, backend, preference, and whether floats may have 16 bits.
+fn opened(
+    env: &mut Env,
+    options: &JIntArray,
+    load: Result<Graph, Failure>,
+) -> Result<jlong, Failure> {
+    let mut given = [0; 4];
+    options.get_region(env, 0, &mut given)?;
+    let [threads, backend, preference, allow_fp16] = given;
     let threads = usize::try_from(threads).ok().filter(|t| (1..=256).contains(t));
     let threads = threads.ok_or_else(|| wrong("threads: give 1 to 256"))?;
-    Ok(Box::into_raw(Box::new(Sessions::new(load?, threads))) as jlong)
+    let backend = match backend {
+        0 => Backend::Cpu,
+        1 => Backend::Nnapi,
+        _ => Backend::Auto,
+    };
+    let preference = match preference {
+        0 => Preference::LowPower,
+        1 => Preference::FastSingleAnswer,
+        _ => Preference::SustainedSpeed,
+    };
+    let options = Options { preference, allow_fp16: allow_fp16 != 0, ..Options::default() };
+    let model = Model::on(backend, load?, &options)?;
+    Ok(Box::into_raw(Box::new(Sessions::new(model, threads))) as jlong)
 }
 
 /// The model of a handle.
@@ -107,11 +127,11 @@ pub extern "system" fn Java_dev_daq_Native_openFile<'local>(
     mut env: EnvUnowned<'local>,
     _: JClass<'local>,
     path: JString<'local>,
-    threads: jint,
+    options: JIntArray<'local>,
 ) -> jlong {
     env.with_env(|env| {
         let path = path.try_to_string(env)?;
-        opened(Model::open(path).map_err(Failure::from), threads)
+        opened(env, &options, daq::format::read(path.as_ref()).map_err(Failure::from))
     })
     .resolve::<Throw>()
 }
@@ -121,11 +141,11 @@ pub extern "system" fn Java_dev_daq_Native_openBytes<'local>(
     mut env: EnvUnowned<'local>,
     _: JClass<'local>,
     bytes: JByteArray<'local>,
-    threads: jint,
+    options: JIntArray<'local>,
 ) -> jlong {
     env.with_env(|env| {
         let bytes = env.convert_byte_array(&bytes)?;
-        opened(Model::from_bytes(&bytes).map_err(Failure::from), threads)
+        opened(env, &options, daq::format::from_bytes(&bytes).map_err(Failure::from))
     })
     .resolve::<Throw>()
 }
@@ -137,13 +157,13 @@ pub extern "system" fn Java_dev_daq_Native_openDescriptor<'local>(
     fd: jint,
     offset: jlong,
     length: jlong,
-    threads: jint,
+    options: JIntArray<'local>,
 ) -> jlong {
-    env.with_env(|_| opened(part(fd, offset, length), threads)).resolve::<Throw>()
+    env.with_env(|env| opened(env, &options, part(fd, offset, length))).resolve::<Throw>()
 }
 
 #[cfg(unix)]
-fn part(fd: jint, offset: jlong, length: jlong) -> Result<Model, Failure> {
+fn part(fd: jint, offset: jlong, length: jlong) -> Result<Graph, Failure> {
     use std::fs::File;
     use std::mem::ManuallyDrop;
     use std::os::fd::FromRawFd;
@@ -156,11 +176,11 @@ fn part(fd: jint, offset: jlong, length: jlong) -> Result<Model, Failure> {
     // SAFETY: a descriptor that is not open makes reads fail; that it stays the caller's is what
     // ManuallyDrop is for.
     let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
-    Ok(Model::open_part(&file, offset as u64, length as u64)?)
+    Ok(daq::format::read_part(&file, offset as u64, length as u64)?)
 }
 
 #[cfg(not(unix))]
-fn part(_: jint, _: jlong, _: jlong) -> Result<Model, Failure> {
+fn part(_: jint, _: jlong, _: jlong) -> Result<Graph, Failure> {
     Err(wrong("file descriptors are for Unix and Android; use readFile or readBuffer"))
 }
 

@@ -35,7 +35,15 @@ class Tensor:
     def zero_point(self) -> Optional[int]: ...
 
 class Model:
-    def __init__(self, model: _Model, *, threads: int = 1) -> None: ...
+    def __init__(
+        self,
+        model: _Model,
+        *,
+        threads: int = 1,
+        backend: Literal["cpu", "nnapi", "auto"] = "cpu",
+        preference: Literal["low-power", "fast-single-answer", "sustained-speed"] = "fast-single-answer",
+        allow_fp16: bool = False,
+    ) -> None: ...
     @property
     def inputs(self) -> List[Tensor]: ...
     @property

@@ -13,11 +13,11 @@ mod describe;
 mod library;
 mod partition;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use daq_kernels::{Isa, Pool};
 
+pub use crate::backend::{Execution, Options, Preference};
 use crate::compile::Kernel;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -26,46 +26,6 @@ use crate::session::Model;
 use crate::tensor::{TensorView, TensorViewMut};
 use describe::{Description, describe};
 use library::{Compilation, Handle, Library};
-
-/// What a driver shall favour.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Preference {
-    /// The battery.
-    LowPower = 0,
-    /// The time of one answer.
-    #[default]
-    FastSingleAnswer = 1,
-    /// The number of answers a second, as for the frames of a camera.
-    SustainedSpeed = 2,
-}
-
-/// How a run is handed over. What a library does not have is replaced by `Plain`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Execution {
-    /// One call that waits, or before API level 29 a start and a wait.
-    #[default]
-    Plain,
-    /// A burst: a channel to the driver that stays open between runs. Since API level 29.
-    Burst,
-    /// A start that gives a fence to wait for. Since API level 30.
-    Fenced,
-}
-
-/// How to use NNAPI.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// The library; `None` for what the environment variable `DAQ_NNAPI_LIBRARY` names, else Android's
-    /// `libneuralnetworks.so`.
-    pub library: Option<PathBuf>,
-    /// The device by its name, since API level 29; `None` for all that are not CPUs.
-    pub device: Option<String>,
-    /// What the driver shall favour.
-    pub preference: Preference,
-    /// Whether floats may be computed with 16 bits, since API level 28.
-    pub allow_fp16: bool,
-    /// How a run is handed over.
-    pub execution: Execution,
-}
 
 /// What a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,17 +19,29 @@ public final class ModelBuilder {
     public static final int PREFERENCE_FAST_SINGLE_ANSWER = 1;
     /** Keep up with a stream of pictures. */
     public static final int PREFERENCE_SUSTAINED_SPEED = 2;
-    /** Use little power: one thread, whatever {@link #threads} says. */
+    /** Use little power; on the CPU one thread, whatever {@link #threads} says. */
     public static final int PREFERENCE_LOW_POWER = 0;
 
-    /** Opens a model with a number of threads. */
+    /** Where a model runs. NNAPI is for native libraries that were built with the feature nnapi. */
+    public enum Backend {
+        /** On daq's own kernels, exactly. */
+        CPU,
+        /** On Android's accelerators, with what they do not take on the CPU. */
+        NNAPI,
+        /** On NNAPI where the phone has it, else on the CPU. */
+        AUTO
+    }
+
+    /** Opens a model; see {@link Native#openFile} for the options. */
     private interface Source {
-        long open(int threads);
+        long open(int[] options);
     }
 
     private Source source;
     private String output;
     private int threads = 1;
+    private Backend backend = Backend.CPU;
+    private boolean allowFp16;
 
     /** A builder with nothing to build yet. */
     public ModelBuilder() {}
@@ -38,7 +50,7 @@ public final class ModelBuilder {
     @NotNull
     public ModelBuilder readFile(@NotNull String path) {
         Objects.requireNonNull(path, "path");
-        source = threads -> Native.openFile(path, threads);
+        source = options -> Native.openFile(path, options);
         return this;
     }
 
@@ -52,7 +64,7 @@ public final class ModelBuilder {
     @NotNull
     public ModelBuilder readBuffer(@NotNull byte[] bytes) {
         Objects.requireNonNull(bytes, "bytes");
-        source = threads -> Native.openBytes(bytes, threads);
+        source = options -> Native.openBytes(bytes, options);
         return this;
     }
 
@@ -70,7 +82,7 @@ public final class ModelBuilder {
      */
     @NotNull
     public ModelBuilder readFileDescriptor(int fd, long offset, long length) {
-        source = threads -> Native.openDescriptor(fd, offset, length, threads);
+        source = options -> Native.openDescriptor(fd, offset, length, options);
         return this;
     }
 
@@ -81,12 +93,17 @@ public final class ModelBuilder {
         return this;
     }
 
-    /**
-     * Whether floats may be computed in 16 bits. A permission: this runtime's results never depend on
-     * it, and an 8-bit model has no floats to save.
-     */
+    /** Where the model runs; the CPU where this is not called. */
+    @NotNull
+    public ModelBuilder backend(@NotNull Backend where) {
+        backend = Objects.requireNonNull(where, "where");
+        return this;
+    }
+
+    /** Whether NNAPI may compute floats in 16 bits; results on the CPU do not depend on it. */
     @NotNull
     public ModelBuilder allowFp16(boolean allow) {
+        allowFp16 = allow;
         return this;
     }
 
@@ -100,9 +117,10 @@ public final class ModelBuilder {
     /**
      * Opens the model.
      *
-     * @param preference one of the constants above
-     * @throws DaqException where the model cannot be used
-     * @throws IllegalArgumentException where the output or the preference is unknown
+     * @param preference one of the constants above; NNAPI's drivers are told
+     * @throws DaqException where the model cannot be used, or NNAPI was asked for and is not there
+     * @throws IllegalArgumentException where the output or the preference is unknown, or the native
+     *     library was built without the backend
      * @throws IllegalStateException where nothing was read
      */
     @NotNull
@@ -113,7 +131,9 @@ public final class ModelBuilder {
         if (source == null) {
             throw new IllegalStateException("no model: call readFile or readBuffer first");
         }
-        return new Model(source.open(preference == PREFERENCE_LOW_POWER ? 1 : threads), output);
+        int used = preference == PREFERENCE_LOW_POWER ? 1 : threads;
+        int[] options = {used, backend.ordinal(), preference, allowFp16 ? 1 : 0};
+        return new Model(source.open(options), output);
     }
 
     /** Opens the model for fast answers. */

@@ -52,11 +52,12 @@ final class Native {
         }
     }
 
-    static native long openFile(String path, int threads);
+    /** options: threads, backend, preference, and 1 where floats may be computed with 16 bits. */
+    static native long openFile(String path, int[] options);
 
-    static native long openBytes(byte[] bytes, int threads);
+    static native long openBytes(byte[] bytes, int[] options);
 
-    static native long openDescriptor(int fd, long offset, long length, int threads);
+    static native long openDescriptor(int fd, long offset, long length, int[] options);
 
     static native void close(long handle);
 

@@ -195,6 +195,8 @@ class ModelTest {
                 IllegalArgumentException.class,
                 "negative",
                 () -> builder.readFileDescriptor(-1, 0, 10).compile());
+        ModelBuilder nnapi = new ModelBuilder().readFile(FILE.toFile()).backend(ModelBuilder.Backend.NNAPI);
+        fails(IllegalArgumentException.class, "built without NNAPI", nnapi::compile);
     }
 
     @Test
