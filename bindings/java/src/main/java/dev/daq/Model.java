@@ -128,11 +128,14 @@ public final class Model implements AutoCloseable {
      * memory with another buffer, and no other thread may write to a buffer meanwhile.
      */
     public void predict(@NotNull Buffer[] inputs, @NotNull Buffer[] outputs) {
-        int[] places = new int[2 * (inputs.length + outputs.length)];
-        boolean codesIn = place("input", inputs, places, 0);
-        boolean codesOut = place("output", outputs, places, 2 * inputs.length);
+        // Copies, so that what another thread puts into the arrays does not get past the checks.
+        Buffer[] from = inputs.clone();
+        Buffer[] to = outputs.clone();
+        int[] places = new int[2 * (from.length + to.length)];
+        boolean codesIn = place("input", from, places, 0);
+        boolean codesOut = place("output", to, places, 2 * from.length);
         handle.use(h -> {
-            Native.predictBuffers(h, inputs, outputs, places, codesIn, codesOut);
+            Native.predictBuffers(h, from, to, places, codesIn, codesOut);
             return null;
         });
     }
