@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 /// The counts on record.
 const FILE: &str = "docs/instructions.txt";
@@ -33,12 +33,10 @@ pub fn count(root: &Path, write: bool) -> Result<()> {
     let record: BTreeMap<String, f64> = record.lines().filter_map(parse).collect();
     let mut text = String::from(HEADER);
     let mut worse = 0;
-    for line in list.lines() {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [kernel, layer, macs] = fields[..] else { bail!("unexpected line `{line}`") };
-        let runs = |count| Ok::<_, anyhow::Error>(valgrind(&binary, &[kernel, layer, count])?.1);
-        // The difference leaves out start-up and packing; the first run lets memory grow.
-        let count = (runs("3")? - runs("1")?) / 2;
+    let lines: Vec<&str> = list.lines().collect();
+    for (line, count) in lines.iter().zip(side_by_side(&lines, |line| count_of(&binary, line))) {
+        let count = count?;
+        let [kernel, layer, macs] = fields(line)?;
         let macs: u64 = macs.parse()?;
         let share = macs as f64 / count as f64;
         writeln!(text, "{kernel:28} {layer:10} {count:9} {share:7.2}")?;
@@ -56,6 +54,34 @@ pub fn count(root: &Path, write: bool) -> Result<()> {
         bail!("{worse} kernels take over a tenth more instructions than {FILE} says");
     }
     Ok(())
+}
+
+/// The kernel, the layer and its products.
+fn fields(line: &str) -> Result<[&str; 3]> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    fields.try_into().map_err(|_| anyhow!("unexpected line `{line}`"))
+}
+
+/// The instructions of one run of a line's kernel and layer.
+fn count_of(binary: &Path, line: &str) -> Result<i64> {
+    let [kernel, layer, _] = fields(line)?;
+    let runs = |count| Ok::<_, anyhow::Error>(valgrind(binary, &[kernel, layer, count])?.1);
+    // The difference leaves out start-up and packing; the first run lets memory grow.
+    Ok((runs("3")? - runs("1")?) / 2)
+}
+
+/// What `of` gives for each item, worked out on all cores.
+fn side_by_side<T: Sync, R: Send>(items: &[T], of: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = items.len().div_ceil(cores).max(1);
+    std::thread::scope(|scope| {
+        let of = &of;
+        let mut threads = Vec::new();
+        for items in items.chunks(share) {
+            threads.push(scope.spawn(move || Vec::from_iter(items.iter().map(of))));
+        }
+        threads.into_iter().flat_map(|thread| thread.join().expect("a thread panicked")).collect()
+    })
 }
 
 const HEADER: &str = "# kernel, layer, instructions of one run, products per instruction\n\
