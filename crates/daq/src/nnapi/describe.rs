@@ -9,7 +9,7 @@ use crate::layout::{Layout, LayoutRule, dims as batch_channels_space, to_channel
 use crate::lint::{Fix, Target, lint_node};
 use crate::ops::moves::normalize_axes;
 use crate::ops::spatial::{Axis, Window};
-use crate::ops::{AveragePool, Coordinates, NearestMode, Op, PadMode, normalize_axis};
+use crate::ops::{AveragePool, Coordinates, NearestMode, Op, PadMode, ResizeMode, normalize_axis};
 use crate::plan::fused_clamp;
 use crate::quant::QuantParams;
 use crate::tensor::{DType, Tensor};
@@ -720,25 +720,28 @@ impl Emitter<'_> {
             AlignCorners, Asymmetric, HalfPixel, PytorchHalfPixel, TfHalfPixelForNn,
         };
         use NearestMode::{Floor, RoundPreferCeil, RoundPreferFloor};
+        use ResizeMode::{Linear, Nearest};
         // Whether corners are aligned, whether pixels have their centre in the middle.
-        let (corners, half) = match (resize.nearest, resize.coordinates) {
-            (None | Some(Floor), Asymmetric) => (false, false),
-            (None, AlignCorners) => (true, false),
-            (None, HalfPixel) => (false, true),
-            (None, PytorchHalfPixel) if h > 1 && w > 1 => (false, true),
-            (Some(Floor), TfHalfPixelForNn) | (Some(RoundPreferCeil), HalfPixel) => (false, true),
+        let (corners, half) = match (resize.mode, resize.coordinates) {
+            (Linear | Nearest(Floor), Asymmetric) => (false, false),
+            (Linear, AlignCorners) => (true, false),
+            (Linear, HalfPixel) => (false, true),
+            (Linear, PytorchHalfPixel) if h > 1 && w > 1 => (false, true),
+            (Nearest(Floor), TfHalfPixelForNn) | (Nearest(RoundPreferCeil), HalfPixel) => {
+                (false, true)
+            }
             // Halves, on which the two differ, do not occur.
-            (Some(RoundPreferFloor), HalfPixel) if whole => (false, true),
-            (nearest, how) => {
-                return Err(format!("NNAPI has no Resize {how:?} with {nearest:?}"));
+            (Nearest(RoundPreferFloor), HalfPixel) if whole => (false, true),
+            (mode, how) => {
+                return Err(format!("NNAPI has no Resize {how:?} with {mode:?}"));
             }
         };
         if (corners || half) && self.level < 30 {
             return Err("aligned corners and half pixels come with API level 30".into());
         }
-        let code = match resize.nearest {
-            None => operation::RESIZE_BILINEAR,
-            Some(_) => operation::RESIZE_NEAREST_NEIGHBOR,
+        let code = match resize.mode {
+            Nearest(_) => operation::RESIZE_NEAREST_NEIGHBOR,
+            _ => operation::RESIZE_BILINEAR,
         };
         let x = self.input(node, 0, Layout::ChannelsLast)?;
         let mut inputs = vec![x, self.integer(w)?, self.integer(h)?];

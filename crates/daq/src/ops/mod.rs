@@ -13,7 +13,7 @@ pub use crate::error::OpError;
 pub use crate::layout::{Layout, LayoutRule};
 pub use crate::tensor::{DType, Tensor, TensorView, TensorViewMut};
 pub use pad::PadMode;
-pub use resize::{Coordinates, NearestMode};
+pub use resize::{Coordinates, NearestMode, ResizeMode};
 pub use softmax::SoftmaxAxis;
 
 pub(crate) mod binary;

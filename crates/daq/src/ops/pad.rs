@@ -1,5 +1,8 @@
-//! Pad: `y[i] = x[i - begin]`, and outside of `x` a constant, the mirrored or the nearest element.
+//! Pad: `y[i] = x[i - begin]`, and outside of `x` a constant, the mirrored or the nearest element,
+//! or `x` again.
 //! Opsets 2 (attributes), 11 (inputs), 13, 18 (axes), 19.
+
+use std::ops::Range;
 
 use super::moves::{FILL, MoveKernel, Moves, ints, moved, normalize_axes, strides};
 use super::*;
@@ -14,6 +17,21 @@ pub enum PadMode {
     Reflect,
     /// The element at the edge.
     Edge,
+    /// The data again and again: what negative paddings leave of them.
+    Wrap,
+}
+
+/// The modes' names in ONNX.
+const MODES: &[(&str, PadMode)] = &[
+    ("constant", PadMode::Constant),
+    ("reflect", PadMode::Reflect),
+    ("edge", PadMode::Edge),
+    ("wrap", PadMode::Wrap),
+];
+
+/// What negative paddings leave of an axis of `n`.
+fn kept(n: usize, (begin, end): (i64, i64)) -> Range<i64> {
+    (-begin).max(0)..n as i64 + end.min(0)
 }
 
 /// ONNX Pad with constant paddings.
@@ -58,6 +76,10 @@ impl Pad {
                 _ if (0..n).contains(&i) => Some(i),
                 PadMode::Constant => None,
                 PadMode::Edge => Some(i.clamp(0, n - 1)),
+                PadMode::Wrap => {
+                    let kept = kept(x[axis], pads[axis]);
+                    Some(kept.start + (i - kept.start).rem_euclid(kept.end - kept.start))
+                }
                 PadMode::Reflect if i < 0 => Some(-i),
                 PadMode::Reflect => Some(2 * (n - 1) - i),
             }
@@ -97,15 +119,13 @@ impl Operator for Pad {
     ];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
-        let mode = match attrs.get_str("mode")? {
-            None | Some("constant") => PadMode::Constant,
-            Some("reflect") => PadMode::Reflect,
-            Some("edge") => PadMode::Edge,
-            Some(other) => {
-                let remedy = "use constant, reflect or edge";
-                return Err(OpError::unsupported(format!("Pad in mode `{other}`"), remedy));
-            }
-        };
+        let mode = attrs.get_str("mode")?.unwrap_or("constant");
+        let mode = MODES.iter().find(|(name, _)| *name == mode).map(|(_, mode)| *mode).ok_or_else(
+            || {
+                let remedy = "use constant, reflect, edge or wrap";
+                OpError::unsupported(format!("Pad in mode `{mode}`"), remedy)
+            },
+        )?;
         let pads = attrs.get_ints("pads")?;
         let value = match attrs.map.get("value") {
             Some(Attr::Int(v)) => *v as f32,
@@ -121,14 +141,10 @@ impl Operator for Pad {
     }
 
     fn to_attrs(&self) -> Attrs {
-        let mode = match self.mode {
-            PadMode::Constant => None,
-            PadMode::Reflect => Some("reflect"),
-            PadMode::Edge => Some("edge"),
-        };
+        let mode = MODES[1..].iter().find(|(_, mode)| *mode == self.mode);
         Attrs::new()
             .with("pads", ints(self.pads.iter().copied()))
-            .with_some("mode", mode.map(|m| Attr::Str(m.into())))
+            .with_some("mode", mode.map(|(name, _)| Attr::Str((*name).into())))
             .with_some("value", (self.value != 0.0).then_some(Attr::Float(self.value)))
             .with_some("axes", self.axes.clone().map(ints))
     }
@@ -143,6 +159,7 @@ impl Operator for Pad {
             let most = match self.mode {
                 PadMode::Reflect => (n as i64 - 1).max(0),
                 PadMode::Edge if n == 0 => 0,
+                PadMode::Wrap if kept(n, (begin, end)).is_empty() => 0,
                 _ => i64::MAX,
             };
             if len < 0 || begin.max(end) > most {
@@ -203,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn three_modes_and_negative_pads() {
+    fn modes_and_negative_pads() {
         let x = Tensor::from_slice(&[2, 3], &[1f32, 2., 3., 4., 5., 6.]);
         for (op, shape, data) in [
             (
@@ -224,6 +241,16 @@ mod tests {
             (pad("constant", &[-1, 1], Some(&[-1])), [2, 3], vec![2., 3., 9., 5., 6., 9.]),
             (pad("edge", &[0, -2, -1, 0], None), [1, 1], vec![3.]),
             (pad("constant", &[-3, 1], Some(&[1])), [2, 1], vec![9., 9.]),
+            (
+                pad("wrap", &[0, 4, 0, 1], None),
+                [2, 8],
+                vec![3., 1., 2., 3., 1., 2., 3., 1., 6., 4., 5., 6., 4., 5., 6., 4.],
+            ),
+            (
+                pad("wrap", &[0, -1, 1, 2], None),
+                [3, 4],
+                vec![2., 3., 2., 3., 5., 6., 5., 6., 2., 3., 2., 3.],
+            ),
         ] {
             let y = evaluate_plain(&op.clone().into(), &[Some(&x)]).unwrap();
             assert_eq!((y[0].shape(), y[0].data::<f32>()), (&shape[..], &data[..]), "{op:?}");
@@ -265,10 +292,12 @@ mod tests {
             (pad("edge", &[0, 0, 1, 0], None), [0, 3]),
             (pad("reflect", &[0, 0, 1, 0], None), [0, 3]),
             (pad("edge", &[0, 0], Some(&[2])), [2, 3]),
+            (pad("wrap", &[0, 0, 1, 0], None), [0, 3]),
+            (pad("wrap", &[0, -3, 0, 1], None), [2, 3]),
         ] {
             assert!(op.infer(&[Some(Spec::new(DType::F32, &shape))]).is_err(), "{op:?}");
         }
-        let wrap = Attrs::new().with("mode", Attr::Str("wrap".into())).with("pads", ints([0, 0]));
-        assert!(Pad::from_attrs(&wrap).is_err());
+        let other = Attrs::new().with("mode", Attr::Str("turn".into())).with("pads", ints([0, 0]));
+        assert!(Pad::from_attrs(&other).is_err());
     }
 }

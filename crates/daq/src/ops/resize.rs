@@ -4,7 +4,8 @@
 //! An output position has a source coordinate (see [`Coordinates`]). `nearest` rounds it; `linear`
 //! clamps it to the picture and mixes the four pixels around it,
 //! `(1-dx)*(1-dy)*p00 + dx*(1-dy)*p01 + (1-dx)*dy*p10 + dx*dy*p11` from left to right in f32; where
-//! both pixels of an axis are the same one, each counts one half.
+//! both pixels of an axis are the same one, each counts one half. `cubic` mixes four pixels of each of
+//! four rows, then those, by Keys' polynomial of the distance; beyond the picture there is its edge.
 
 use std::ops::Range;
 
@@ -44,6 +45,22 @@ pub enum NearestMode {
     Ceil,
 }
 
+/// What an output position is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ResizeMode {
+    /// One pixel.
+    Nearest(NearestMode),
+    /// Two pixels of each axis, by their distance.
+    Linear,
+    /// Four pixels of each axis.
+    Cubic {
+        /// The slope of the polynomial at distance 1.
+        slope: f32,
+        /// Pixels beyond the picture do not count, and the others make up for them.
+        exclude_outside: bool,
+    },
+}
+
 const COORDINATES: &[(&str, Coordinates)] = &[
     ("half_pixel", Coordinates::HalfPixel),
     ("half_pixel_symmetric", Coordinates::HalfPixelSymmetric),
@@ -63,8 +80,8 @@ const NEAREST: &[(&str, NearestMode)] = &[
 /// ONNX Resize of pictures with constant scales or sizes; batch and channels stay.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resize {
-    /// Rounds to a pixel; `None` mixes linearly.
-    pub nearest: Option<NearestMode>,
+    /// How pixels are chosen and mixed.
+    pub mode: ResizeMode,
     /// Where an output position lies in the input.
     pub coordinates: Coordinates,
     /// Factors by axis; empty where `sizes` tells.
@@ -84,6 +101,13 @@ struct Scaled {
     input: usize,
     output: usize,
     scale: f32,
+}
+
+/// The pixels that one position of an axis mixes cubically, and what each counts.
+#[derive(Clone, Copy, Debug)]
+struct Cubic {
+    at: [usize; 4],
+    share: [f32; 4],
 }
 
 /// A linear resize over channels-last data.
@@ -139,6 +163,60 @@ impl Scaled {
             Mix { at: [low, high], share }
         };
         (0..self.output).map(mix).collect()
+    }
+
+    fn cubics(&self, coordinates: Coordinates, slope: f32, exclude_outside: bool) -> Vec<Cubic> {
+        let cubic = |i| {
+            let x = self.coordinate(coordinates, i);
+            let (low, a, last) = (x.floor(), slope, self.input as f32 - 1.0);
+            let share = |k: usize| {
+                let t = (x - low - (k as f32 - 1.0)).abs();
+                match exclude_outside && !(0.0..=last).contains(&(low + k as f32 - 1.0)) {
+                    true => 0.0,
+                    false if t <= 1.0 => ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0,
+                    false => ((a * t - 5.0 * a) * t + 8.0 * a) * t - 4.0 * a,
+                }
+            };
+            let mut share = [0, 1, 2, 3].map(share);
+            let sum: f32 = share.iter().sum();
+            if exclude_outside && sum != 0.0 {
+                share = share.map(|s| s / sum);
+            }
+            let at = |k: usize| (low + k as f32 - 1.0).clamp(0.0, last) as usize;
+            Cubic { at: [0, 1, 2, 3].map(at), share }
+        };
+        (0..self.output).map(cubic).collect()
+    }
+}
+
+/// A cubic resize over channels-last data.
+struct CubicResize {
+    rows: Vec<Cubic>,
+    columns: Vec<Cubic>,
+    in_h: usize,
+    in_w: usize,
+    channels: usize,
+}
+
+impl CubicResize {
+    /// Computes output pixels.
+    fn pixels(&self, x: &[f32], pixels: Range<usize>, y: &mut [f32]) {
+        let (width, channels) = (self.columns.len(), self.channels);
+        for (pixel, y) in pixels.zip(y.chunks_exact_mut(channels)) {
+            let row = pixel / width;
+            let (picture, row) = (row / self.rows.len(), self.rows[row % self.rows.len()]);
+            let column = self.columns[pixel % width];
+            y.fill(0.0);
+            for (at, row_share) in row.at.into_iter().zip(row.share) {
+                let line = (picture * self.in_h + at) * self.in_w;
+                let p = column.at.map(|at| &x[(line + at) * channels..][..channels]);
+                let s = column.share;
+                for (c, y) in y.iter_mut().enumerate() {
+                    let mixed = s[0] * p[0][c] + s[1] * p[1][c] + s[2] * p[2][c] + s[3] * p[3][c];
+                    *y += row_share * mixed;
+                }
+            }
+        }
     }
 }
 
@@ -216,6 +294,16 @@ impl Resize {
         Linear { rows, columns, in_h: h.input, in_w: w.input, channels }
     }
 
+    fn cubic(
+        &self,
+        [h, w]: [Scaled; 2],
+        channels: usize,
+        (slope, exclude_outside): (f32, bool),
+    ) -> CubicResize {
+        let axis = |axis: Scaled| axis.cubics(self.coordinates, slope, exclude_outside);
+        CubicResize { rows: axis(h), columns: axis(w), in_h: h.input, in_w: w.input, channels }
+    }
+
     fn moves(&self, mode: NearestMode, [h, w]: [Scaled; 2], x: &[usize]) -> Moves {
         let shape = [x[0], h.input, w.input, x[x.len() - 1]];
         let strides = strides(&shape);
@@ -268,8 +356,13 @@ impl Operator for Resize {
             ..11 => (Coordinates::Asymmetric, NearestMode::Floor),
             _ => (Coordinates::HalfPixel, NearestMode::RoundPreferFloor),
         };
-        let linear = choice(attrs, "mode", false, &[("nearest", false), ("linear", true)])?;
         let rounding = choice(attrs, "nearest_mode", rounding, NEAREST)?;
+        let (nearest, linear) = (ResizeMode::Nearest(rounding), ResizeMode::Linear);
+        let slope = attrs.float("cubic_coeff_a", -0.75)?;
+        let exclude_outside = attrs.flag("exclude_outside", false)?;
+        let cubic = ResizeMode::Cubic { slope, exclude_outside };
+        let modes = [("nearest", nearest), ("linear", linear), ("cubic", cubic)];
+        let mode = choice(attrs, "mode", nearest, &modes)?;
         if attrs.flag("antialias", false)? {
             return Err(OpError::unsupported("Resize with antialias", "export without it"));
         }
@@ -283,7 +376,7 @@ impl Operator for Resize {
             _ => attrs.get_ints("sizes")?,
         };
         Ok(Resize {
-            nearest: (!linear).then_some(rounding),
+            mode,
             coordinates: choice(
                 attrs,
                 "coordinate_transformation_mode",
@@ -299,11 +392,18 @@ impl Operator for Resize {
     fn to_attrs(&self) -> Attrs {
         let scales = (!self.scales.is_empty()).then(|| Attr::Floats(self.scales.clone()));
         let sizes = (!self.sizes.is_empty()).then(|| ints(self.sizes.iter().copied()));
-        let mode = if self.nearest.is_some() { "nearest" } else { "linear" };
-        Attrs::new()
-            .with("mode", Attr::Str(mode.into()))
+        let attrs = match self.mode {
+            ResizeMode::Nearest(mode) => Attrs::new()
+                .with("mode", Attr::Str("nearest".into()))
+                .with("nearest_mode", name_of(NEAREST, &mode)),
+            ResizeMode::Linear => Attrs::new().with("mode", Attr::Str("linear".into())),
+            ResizeMode::Cubic { slope, exclude_outside } => Attrs::new()
+                .with("mode", Attr::Str("cubic".into()))
+                .with("cubic_coeff_a", Attr::Float(slope))
+                .with("exclude_outside", Attr::Int(exclude_outside.into())),
+        };
+        attrs
             .with("coordinate_transformation_mode", name_of(COORDINATES, &self.coordinates))
-            .with_some("nearest_mode", self.nearest.map(|mode| name_of(NEAREST, &mode)))
             .with_some("scales", scales)
             .with_some("sizes", sizes)
             .with_some("axes", self.axes.clone().map(ints))
@@ -312,8 +412,9 @@ impl Operator for Resize {
     fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
         let x = required(inputs, 0)?;
         moved(x.dtype, x.shape.clone(), inputs)?;
-        if self.nearest.is_none() {
-            allow(inputs, 0, &[DType::F32, DType::U8, DType::I8], "f32, u8, i8 where linear")?;
+        if !matches!(self.mode, ResizeMode::Nearest(_)) {
+            let allowed = "f32, u8, i8 where linear or cubic";
+            allow(inputs, 0, &[DType::F32, DType::U8, DType::I8], allowed)?;
         }
         let [h, w] = self.scaled(inputs)?;
         let mut shape = x.shape[..2].to_vec();
@@ -326,16 +427,20 @@ impl Operator for Resize {
         let (x, y) = (inputs[0].expect("checked by infer"), &mut outputs[0]);
         let scaled = self.scaled(&view_specs(inputs)).expect("checked by infer");
         let channels = x.shape[x.shape.len() - 1];
-        match self.nearest {
+        let pixels = || 0..y.shape.iter().product::<usize>() / channels;
+        match self.mode {
             _ if y.is_empty() => {}
-            Some(mode) => {
+            ResizeMode::Nearest(mode) => {
                 let moves = self.moves(mode, scaled, x.shape);
                 moves.run(x.dtype.size(), 0, x.bytes, y.bytes, None);
             }
-            None => {
-                let pixels = 0..y.len() / channels;
+            ResizeMode::Linear => {
                 let linear = self.linear(scaled, channels);
-                linear.pixels(x.data::<f32>(), pixels, y.data_mut());
+                linear.pixels(x.data::<f32>(), pixels(), y.data_mut());
+            }
+            ResizeMode::Cubic { slope, exclude_outside } => {
+                let cubic = self.cubic(scaled, channels, (slope, exclude_outside));
+                cubic.pixels(x.data::<f32>(), pixels(), y.data_mut());
             }
         }
     }
@@ -345,9 +450,11 @@ impl Operator for Resize {
     }
 
     fn quantization(&self) -> Quantization {
-        match self.nearest {
-            Some(_) => Quantization::Moves,
-            None => Quantization::Averages,
+        match self.mode {
+            ResizeMode::Nearest(_) => Quantization::Moves,
+            ResizeMode::Linear => Quantization::Averages,
+            // It overshoots, so that the output has a range of its own.
+            ResizeMode::Cubic { .. } => Quantization::FloatInside,
         }
     }
 
@@ -357,12 +464,26 @@ impl Operator for Resize {
         if compile.clamp.is_some() || y.is_empty() {
             return None;
         }
-        if let Some(mode) = self.nearest {
-            return Some(Box::new(MoveKernel { moves: self.moves(mode, scaled, x.shape), fill: 0 }));
-        }
         let (channels, width) = (x.shape[x.shape.len() - 1], scaled[1].output);
+        let floats = x.dtype == DType::F32 && y.dtype == DType::F32;
+        match self.mode {
+            ResizeMode::Nearest(mode) => {
+                let moves = self.moves(mode, scaled, x.shape);
+                return Some(Box::new(MoveKernel { moves, fill: 0 }));
+            }
+            ResizeMode::Cubic { slope, exclude_outside } if floats => {
+                let cubic = self.cubic(scaled, channels, (slope, exclude_outside));
+                return compiled("resize_cubic_f32", move |inputs, y, pool| {
+                    let x = inputs[0].expect("checked by infer").data::<f32>();
+                    let run = |pixels, y: &mut [f32]| cubic.pixels(x, pixels, y);
+                    over_pixels(pool, y.data_mut(), channels, width, run);
+                });
+            }
+            ResizeMode::Cubic { .. } => return None,
+            ResizeMode::Linear => {}
+        }
         let linear = self.linear(scaled, channels);
-        if x.dtype == DType::F32 && y.dtype == DType::F32 {
+        if floats {
             return compiled("resize_linear_f32", move |inputs, y, pool| {
                 let x = inputs[0].expect("checked by infer").data::<f32>();
                 let run = |pixels, y: &mut [f32]| linear.pixels(x, pixels, y);
@@ -529,6 +650,39 @@ mod tests {
     }
 
     #[test]
+    fn cubic_as_onnxruntime_mixes() {
+        let half_pixel = [
+            0.1569554, 1.671875, 2.855777, 1.974628, 2.264432, 3.0, 3.404551, 2.615632, 5.735571,
+            5.1875, 4.308414, 3.671405, 7.843048, 6.515625, 4.857188, 4.31241,
+        ];
+        let inside = [
+            0.3157901, 1.636678, 2.827702, 1.963059, 2.16579, 2.852941, 3.350866, 2.540888, 5.83421,
+            5.264706, 4.388264, 3.686683, 7.68421, 6.480969, 4.911428, 4.264513,
+        ];
+        let align_corners = [
+            1.0, 2.481482, 2.907407, 2.0, 2.888888, 3.507544, 3.397117, 2.629629, 5.111111,
+            4.714681, 3.97325, 3.370371, 7.0, 5.740744, 4.462961, 4.0,
+        ];
+        let cubic = |slope, exclude_outside| ResizeMode::Cubic { slope, exclude_outside };
+        for (coordinates, mode, twice, less) in [
+            ("half_pixel", cubic(-0.75, false), half_pixel, [4.027059, 3.340744]),
+            ("half_pixel", cubic(-0.5, true), inside, [4.01692, 3.302053]),
+            ("align_corners", cubic(-0.75, false), align_corners, [1.0, 2.0]),
+        ] {
+            for (scales, expected) in [([2.0, 1.5], &twice[..]), ([0.5, 0.7], &less[..])] {
+                let scales = [1.0, 1.0, scales[0], scales[1]];
+                let op = Resize { mode, ..resize("cubic", coordinates, "floor", &scales) };
+                assert_eq!(Resize::from_attrs(&op.to_attrs()), Ok(op.clone()));
+                let y = evaluate_plain(&op.into(), &[Some(&picture())]).unwrap();
+                let y = y[0].data::<f32>();
+                assert_eq!(y.len(), expected.len());
+                let close = y.iter().zip(expected).all(|(a, b): (&f32, &f32)| (a - b).abs() < 3e-6);
+                assert!(close, "{coordinates} {mode:?} {y:?}");
+            }
+        }
+    }
+
+    #[test]
     fn sizes_axes_and_one_dimension() {
         let op = Resize { scales: vec![], sizes: vec![3, 4], axes: Some(vec![-2, 3]), ..resize("linear", "asymmetric", "floor", &[]) };
         let y = evaluate_plain(&op.into(), &[Some(&picture())]).unwrap();
@@ -545,7 +699,12 @@ mod tests {
     fn kernels_equal_the_reference() {
         let (xq, yq) = (QuantParams::per_tensor(0.03, 100), QuantParams::per_tensor(0.03, 100));
         for (channels, mode, scales) in
-            [(1, "nearest", [2.0, 2.0]), (24, "linear", [2.0, 1.3]), (3, "linear", [0.6, 1.0])]
+            [
+                (1, "nearest", [2.0, 2.0]),
+                (24, "linear", [2.0, 1.3]),
+                (3, "linear", [0.6, 1.0]),
+                (5, "cubic", [1.7, 0.6]),
+            ]
         {
             let op = resize(mode, "half_pixel", "floor", &[1.0, 1.0, scales[0], scales[1]]);
             let spec = Spec::new(DType::F32, &[2, channels, 7, 9]);
@@ -554,7 +713,7 @@ mod tests {
             assert_kernel_is_run(&op, &[Some((&x, None))], &[], (DType::F32, &shape, None), true);
             let x = code_noise(DType::U8, &[2, 7, 9, channels]);
             let out = (DType::U8, shape.as_slice(), Some(&yq));
-            assert_kernel_is_run(&op, &[Some((&x, Some(&xq)))], &[], out, true);
+            assert_kernel_is_run(&op, &[Some((&x, Some(&xq)))], &[], out, mode != "cubic");
         }
     }
 
@@ -576,7 +735,7 @@ mod tests {
         ] {
             assert!(op(&scales).infer(&spec(&shape)).is_err(), "{scales:?} {shape:?}");
         }
-        for (name, value) in [("mode", "cubic"), ("coordinate_transformation_mode", "tf_crop_and_resize")] {
+        for (name, value) in [("mode", "area"), ("coordinate_transformation_mode", "tf_crop_and_resize")] {
             assert!(Resize::from_attrs(&Attrs::new().with(name, Attr::Str(value.into()))).is_err());
         }
     }
