@@ -12,7 +12,7 @@ use crate::graph::{Graph, Node, ValueId};
 use crate::layout::{Layout, LayoutRule, convert, to_channels_last};
 use crate::ops::{Op, Spec, eval, normalize_axis};
 use crate::quant::QuantParams;
-use crate::tensor::{TensorView, TensorViewMut};
+use crate::tensor::{Tensor, TensorView, TensorViewMut};
 
 /// An operator without a kernel of its own: its reference computation.
 struct Reference(Op);
@@ -55,6 +55,8 @@ pub(super) struct Builder<'a> {
     regions: usize,
     /// Where each value lies, by layout and by the rank that its shape was padded to.
     forms: HashMap<(ValueId, Layout, usize), usize>,
+    /// Constants that readers want as floats.
+    constants: HashMap<ValueId, Tensor>,
     /// The layout that each value was computed in.
     layouts: Vec<Layout>,
     /// The nodes that read each value.
@@ -81,6 +83,7 @@ impl<'a> Builder<'a> {
             stored: Vec::new(),
             regions: 0,
             forms: HashMap::new(),
+            constants: HashMap::new(),
             layouts: vec![Layout::Plain; graph.values.len()],
             consumers,
             done: vec![false; graph.nodes.len()],
@@ -168,7 +171,7 @@ impl<'a> Builder<'a> {
         let value = &self.graph.values[id];
         let mut logical = vec![1; rank - value.shape.len()];
         logical.extend(&value.shape);
-        if let Some(data) = &value.data {
+        if let Some(data) = value.data.as_ref().or(self.constants.get(&id)) {
             let data = data.reshaped(&logical);
             let data = if layout == Layout::ChannelsLast { to_channels_last(&data) } else { data };
             return self.store(id, layout, rank, data.shape().to_vec(), Place::Constant(data));
@@ -213,7 +216,12 @@ impl<'a> Builder<'a> {
                 let part = self.parts.swap_remove(part);
                 self.part(part);
             }
-            if self.done[i] || self.view(node) || self.lookup(node) || self.concat(node) {
+            if self.done[i]
+                || self.constant(node)
+                || self.view(node)
+                || self.lookup(node)
+                || self.concat(node)
+            {
                 continue;
             }
             // An activation that only this node feeds runs in its store.
@@ -248,6 +256,20 @@ impl<'a> Builder<'a> {
         let macs = all.iter().map(macs).sum();
         self.steps.push(Step { node, op, macs, kernel, inputs, outputs, partial: false });
         nodes.for_each(|i| self.done[i] = true);
+    }
+
+    /// Constant codes whose readers want floats are converted once.
+    fn constant(&mut self, node: &Node) -> bool {
+        let (Op::DequantizeLinear(_), &[Some(x), ..], &[y]) =
+            (&node.op, node.inputs.as_slice(), node.outputs.as_slice())
+        else {
+            return false;
+        };
+        let from = &self.graph.values[x];
+        let Some(data) = &from.data else { return false };
+        let real = eval::dequantize(&data.quantized_view(from.quant.as_ref()));
+        self.constants.insert(y, Tensor::from_slice(data.shape(), &real));
+        true
     }
 
     /// Several nodes that compute a function of one code become a lookup.
