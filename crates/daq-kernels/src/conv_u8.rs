@@ -150,7 +150,7 @@ impl ConvU8Params<'_> {
             .collect()
     }
 
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         let shape = &self.shape;
         assert!(
             shape.groups > 0
@@ -253,9 +253,7 @@ pub static KERNELS: &[ConvU8Kernel] = &[
     ConvU8Kernel {
         name: "qconv_32x32c64__amx",
         isa: Isa::Amx,
-        supports: |params| {
-            params.shape.groups == 1 && has_weights(params) && params.weights_fit_i8()
-        },
+        supports: |params| params.shape.groups == 1 && has_weights(params),
         worthwhile: conv_u8_amx::is_faster_than_vnni,
         pack: |params| Box::new(AmxConv::new(params)),
     },

@@ -7,7 +7,8 @@
 //! by pixel side by side, so that loads are fuller and fewer. Loads run past what is meant, into other
 //! inputs or what follows, and weights of 0 take that out again. Two tiles of pixels meet two of channels,
 //! so that each load serves two products. Sums leave through memory: while a pair of tiles is multiplied,
-//! the sums of the one before it are requantized.
+//! the sums of the one before it are requantized. Weights that less their zero point need 9 bits are few in
+//! most models: what is left of them is multiplied in steps of their own.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -40,6 +41,9 @@ struct Panel {
     at: usize,
     first: usize,
     columns: usize,
+    /// Where in a window the inputs of further steps begin: those for what is left of weights that 8
+    /// bits do not hold.
+    again: Vec<usize>,
     bias: [Line<i32, 16>; 2],
     multipliers: [Line<f32, 16>; 2],
 }
@@ -63,11 +67,10 @@ pub(crate) struct AmxConv {
     running_on: bool,
     /// Columns of a row as it is read: all, or those that a padded copy has.
     width: usize,
-    /// Where each tap begins in a window, and how many loads it takes; side by side, the taps of a row
-    /// are one.
-    taps: Vec<usize>,
-    steps: usize,
-    /// `[panel, tap, step, vector, 16]`, each row four inputs of 16 columns.
+    /// Where in a window the inputs of each step begin.
+    steps: Vec<usize>,
+    /// `[panel, step, vector, 16]`, each row four inputs of 16 columns; then of a panel the steps that it
+    /// takes again.
     weights: Vec<Line<i8, ROW>>,
     panels: Vec<Panel>,
     output_zero_point: u8,
@@ -105,11 +108,19 @@ impl AmxConv {
         let width = if padded { reach_w } else { shape.in_w };
         let joined = if shape.dilation_w == 1 { shape.kernel_w } else { 1 };
         let tap_len = joined * shape.in_c;
+        // Side by side, the taps of a row are one.
         let taps: Vec<usize> = (0..shape.kernel_h)
             .flat_map(|y| (0..shape.kernel_w).step_by(joined).map(move |x| (y, x)))
             .map(|(y, x)| (y * shape.dilation_h * width + x * shape.dilation_w) * shape.in_c)
             .collect();
-        let steps = tap_len.div_ceil(ROW);
+        // Which inputs of the window each step multiplies, and where they begin there.
+        let steps: Vec<(Range<usize>, usize)> = (taps.iter().enumerate())
+            .flat_map(|(tap, at)| (0..tap_len).step_by(ROW).map(move |from| (tap, at, from)))
+            .map(|(tap, at, from)| {
+                let inputs = tap * tap_len + from..tap * tap_len + tap_len.min(from + ROW);
+                (inputs, at + from)
+            })
+            .collect();
         let bias = params.folded_bias();
         let mut conv = AmxConv {
             shape,
@@ -117,15 +128,14 @@ impl AmxConv {
             padded,
             running_on: padded && runs_on(&shape, width),
             width,
-            taps,
-            steps,
+            steps: steps.iter().map(|(_, at)| *at).collect(),
             weights: Vec::new(),
             panels: Vec::new(),
             output_zero_point: params.output_zero_point,
             input_zero_point: params.input_zero_point,
             small: params.multipliers.iter().all(|&multiplier| multiplier < SMALL),
         };
-        let len = conv.taps.len() * tap_len;
+        let len = taps.len() * tap_len;
         let mut rows = vec![0; COLUMNS * len];
         let mut filter = vec![0; params.shape.taps() * params.shape.in_c];
         for first in (0..shape.out_c).step_by(COLUMNS) {
@@ -139,27 +149,28 @@ impl AmxConv {
                 at,
                 first,
                 columns,
+                again: Vec::new(),
                 bias: [Line([0; 16]); 2],
                 multipliers: [Line([0.0; 16]); 2],
             };
             let vectors = panel.vectors();
-            let lines = conv.taps.len() * steps * vectors * ROWS;
-            conv.weights.resize(at + lines, Line([0; ROW]));
             for (vector, slot) in (0..vectors).flat_map(|v| (0..16).map(move |slot| (v, slot))) {
                 let column = column_of(vectors, vector, slot);
-                if column >= columns {
-                    continue;
+                if column < columns {
+                    panel.bias[vector].0[slot] = bias[first + column];
+                    panel.multipliers[vector].0[slot] = params.multipliers[first + column];
                 }
-                panel.bias[vector].0[slot] = bias[first + column];
-                panel.multipliers[vector].0[slot] = params.multipliers[first + column];
-                let taps = rows[column * len..][..len].chunks_exact(tap_len);
-                for (tap, weights) in taps.enumerate() {
-                    let tiles = at + tap * steps * vectors * ROWS;
-                    for (quad, weights) in weights.chunks(4).enumerate() {
-                        let line = (quad / ROWS * vectors + vector) * ROWS + quad % ROWS;
-                        let to = &mut conv.weights[tiles + line].0[slot * 4..];
-                        to.iter_mut().zip(weights).for_each(|(to, &weight)| *to = weight as i8);
-                    }
+            }
+            let rows = &mut rows[..columns * len];
+            for (inputs, _) in &steps {
+                push_tile(&mut conv.weights, vectors, rows, len, inputs);
+            }
+            // What 8 bits did not hold.
+            for (inputs, at) in &steps {
+                let left = |row: &[i16]| row[inputs.clone()].iter().any(|&w| w != 0);
+                while rows.chunks_exact(len).any(left) {
+                    panel.again.push(*at);
+                    push_tile(&mut conv.weights, vectors, rows, len, inputs);
                 }
             }
             conv.panels.push(panel);
@@ -186,6 +197,28 @@ fn folds(shape: &ConvShape) -> bool {
         && kernel_h > stride_h
         && (shape.dilation_h, shape.dilation_w) == (1, 1)
         && stride_h * kernel_w * shape.in_c <= ROW
+}
+
+/// Packs what 8 bits hold of the weights of at most 64 `inputs`, of rows of `len`, and leaves the rest
+/// there.
+fn push_tile(
+    lines: &mut Vec<Line<i8, ROW>>,
+    vectors: usize,
+    rows: &mut [i16],
+    len: usize,
+    inputs: &Range<usize>,
+) {
+    let at = lines.len();
+    lines.resize(at + vectors * ROWS, Line([0; ROW]));
+    for (vector, slot) in (0..vectors).flat_map(|v| (0..16).map(move |slot| (v, slot))) {
+        let column = column_of(vectors, vector, slot);
+        let Some(row) = rows.chunks_exact_mut(len).nth(column) else { continue };
+        for (k, weight) in row[inputs.clone()].iter_mut().enumerate() {
+            let held = (*weight).clamp(-128, 127);
+            lines[at + vector * ROWS + k / 4].0[slot * 4 + k % 4] = held as i8;
+            *weight -= held;
+        }
+    }
 }
 
 /// Rows and columns of input, padding included, that `rows` rows of the output read.
@@ -479,7 +512,7 @@ impl AmxConv {
                         };
                         let ahead = self.weights.as_ptr().wrapping_add(ahead);
                         // Of one step, the weights stay in their tiles.
-                        let kept = nth > 0 && self.taps.len() * self.steps == 1;
+                        let kept = nth > 0 && self.steps.len() + panel.again.len() == 1;
                         let sums = sums[pair_count % 2];
                         pair_count += 1;
                         // SAFETY: `place` leads to what the tiles read; the caller answers for the
@@ -526,8 +559,7 @@ impl AmxConv {
         let (top, bottom) = (row_of(pixels.start), row_of(pixels.end - 1) + 1);
         let pixel_bytes = in_c * shape.stride_w;
         // Bytes that a tile reads, from its first one on.
-        let reads =
-            (rows - 1) * pixel_bytes + self.taps.last().copied().unwrap_or(0) + self.steps * ROW;
+        let reads = (rows - 1) * pixel_bytes + self.steps.last().copied().unwrap_or(0) + ROW;
         let image = &input[picture * shape.in_h * shape.in_w * in_c / self.folded..];
         // Byte `at` of the picture is read at `base + at`.
         let mut base = image.as_ptr();
@@ -624,23 +656,22 @@ impl AmxConv {
     ) {
         let pixel_bytes = self.shape.in_c * self.shape.stride_w;
         let vectors = panel.vectors();
-        let twos = rows.div_ceil(self.taps.len() * self.steps + 2 * vectors - 1);
+        let steps = self.steps.iter().chain(&panel.again);
+        let twos = rows.div_ceil(steps.clone().count() + 2 * vectors - 1);
         let mut weights = self.weights.as_ptr().wrapping_add(panel.at);
-        // SAFETY: by the caller; `weights` holds the panel's taps and steps.
+        // SAFETY: by the caller; `weights` holds the panel's steps.
         unsafe {
             clear_sums();
-            for &tap in &self.taps {
-                for at in (tap..).step_by(ROW).take(self.steps) {
-                    let inputs = pair.inputs.map(|input| input.wrapping_add(at));
-                    match (vectors, kept) {
-                        (1, _) => multiply_one(inputs, pixel_bytes, weights),
-                        (_, true) => multiply_kept(inputs, pixel_bytes),
-                        _ => multiply_two(inputs, pixel_bytes, weights, ahead),
-                    }
-                    weights = weights.wrapping_add(vectors * ROWS);
-                    ahead = ahead.wrapping_add(ahead_step);
-                    waiting.store(twos);
+            for &at in steps {
+                let inputs = pair.inputs.map(|input| input.wrapping_add(at));
+                match (vectors, kept) {
+                    (1, _) => multiply_one(inputs, pixel_bytes, weights),
+                    (_, true) => multiply_kept(inputs, pixel_bytes),
+                    _ => multiply_two(inputs, pixel_bytes, weights, ahead),
                 }
+                weights = weights.wrapping_add(vectors * ROWS);
+                ahead = ahead.wrapping_add(ahead_step);
+                waiting.store(twos);
             }
             let second = sums.wrapping_add(2 * rows);
             store_tile::<0>(sums);
