@@ -8,9 +8,9 @@ use crate::quads::{Aligned, Quads, TileInput};
 use crate::requantize::SMALL;
 use crate::vector_f32::Work;
 
-/// Up to `VECTORS * LANES` output channels.
+/// Up to `VECTORS * LANES` output channels; with `SUMS`, their sums are stored as they are, in 32 bits.
 #[derive(Debug)]
-pub(crate) struct QuadPanel<Q> {
+pub(crate) struct QuadPanel<Q, const SUMS: bool = false> {
     first: usize,
     columns: usize,
     /// Steps of one tap, and where its inputs begin in a pixel.
@@ -26,18 +26,21 @@ pub(crate) struct QuadPanel<Q> {
     registers: PhantomData<Q>,
 }
 
-/// The column that a lane of a register holds: within each 128 bits of four requantized registers
-/// lie four codes of each, and what a panel does not use is left out.
-fn column_of(vectors: usize, vector: usize, lane: usize) -> usize {
-    lane / 4 * vectors * 4 + vector * 4 + lane % 4
-}
+impl<Q: Quads, const SUMS: bool> QuadPanel<Q, SUMS> {
+    /// The column that a lane of a register holds: within each 128 bits of four requantized registers
+    /// lie four codes of each, and what a panel does not use is left out.
+    fn column_of(vectors: usize, vector: usize, lane: usize) -> usize {
+        match SUMS {
+            true => vector * Q::LANES + lane,
+            false => lane / 4 * vectors * 4 + vector * 4 + lane % 4,
+        }
+    }
 
-impl<Q: Quads> QuadPanel<Q> {
     /// Writes the four (or more) weights of each column to a line. Columns that do not exist have
     /// none.
     fn put(vectors: usize, line: &mut [u8], weight: impl Fn(usize, usize) -> i16) {
         for (vector, lane) in (0..vectors).flat_map(|v| (0..Q::LANES).map(move |lane| (v, lane))) {
-            let column = column_of(vectors, vector, lane);
+            let column = Self::column_of(vectors, vector, lane);
             for k in 0..Q::STEP {
                 let (at, weight) = (Q::place(vectors, vector, lane, k), weight(column, k));
                 match Q::WEIGHT {
@@ -49,7 +52,7 @@ impl<Q: Quads> QuadPanel<Q> {
     }
 }
 
-impl<Q: Quads> Panel for QuadPanel<Q> {
+impl<Q: Quads, const SUMS: bool> Panel for QuadPanel<Q, SUMS> {
     const STEP: usize = Q::STEP;
 
     fn width(group_out: usize) -> usize {
@@ -98,7 +101,7 @@ impl<Q: Quads> Panel for QuadPanel<Q> {
         let (mut bias, mut multipliers) =
             (vec![0; vectors * Q::LANES], vec![0.0; vectors * Q::LANES]);
         for slot in 0..vectors * Q::LANES {
-            let column = column_of(vectors, slot / Q::LANES, slot % Q::LANES);
+            let column = Self::column_of(vectors, slot / Q::LANES, slot % Q::LANES);
             if column < columns {
                 let weights = &part.rows[column * taps * tap_len..][..taps * tap_len];
                 let sum = weights.iter().fold(0i32, |sum, &w| sum.wrapping_add(w.into()));
@@ -129,23 +132,23 @@ impl<Q: Quads> Panel for QuadPanel<Q> {
         output: *mut u8,
         stride: usize,
     ) {
-        let to = output.wrapping_add(self.first);
+        let to = output.wrapping_add(self.first * if SUMS { 4 } else { 1 });
         // SAFETY: the caller answers for the CPU, for the pointers and for the output.
         unsafe {
             let tiles = Tiles { panel: self, pointers, pixels, output_zero_point, to, stride };
             match self.bias.len() / Q::LANES {
-                1 => Q::run(Of::<Q, 1>(tiles)),
-                2 => Q::run(Of::<Q, 2>(tiles)),
-                3 => Q::run(Of::<Q, 3>(tiles)),
-                _ => Q::run(Of::<Q, 4>(tiles)),
+                1 => Q::run(Of::<Q, SUMS, 1>(tiles)),
+                2 => Q::run(Of::<Q, SUMS, 2>(tiles)),
+                3 => Q::run(Of::<Q, SUMS, 3>(tiles)),
+                _ => Q::run(Of::<Q, SUMS, 4>(tiles)),
             }
         }
     }
 }
 
 /// Some pixels by one panel.
-struct Tiles<'a, Q> {
-    panel: &'a QuadPanel<Q>,
+struct Tiles<'a, Q, const SUMS: bool> {
+    panel: &'a QuadPanel<Q, SUMS>,
     pointers: *const *const u8,
     pixels: usize,
     output_zero_point: u8,
@@ -155,9 +158,9 @@ struct Tiles<'a, Q> {
 }
 
 /// The same, the panel being of `N` registers.
-struct Of<'a, Q, const N: usize>(Tiles<'a, Q>);
+struct Of<'a, Q, const SUMS: bool, const N: usize>(Tiles<'a, Q, SUMS>);
 
-impl<Q: Quads, const N: usize> Work for Of<'_, Q, N> {
+impl<Q: Quads, const SUMS: bool, const N: usize> Work for Of<'_, Q, SUMS, N> {
     #[inline(always)]
     unsafe fn run(self) {
         // Wider panels than the registers hold are never packed, and not compiled.
@@ -186,7 +189,7 @@ impl<Q: Quads, const N: usize> Work for Of<'_, Q, N> {
     }
 }
 
-impl<Q: Quads, const N: usize> Of<'_, Q, N> {
+impl<Q: Quads, const SUMS: bool, const N: usize> Of<'_, Q, SUMS, N> {
     /// Computes and stores `R` pixels from the `first` on.
     ///
     /// # Safety
@@ -212,8 +215,9 @@ impl<Q: Quads, const N: usize> Of<'_, Q, N> {
             });
             let to = to.add(first * stride);
             match panel.small {
-                true => store::<Q, R, N, true>(sums, panel, output_zero_point, to, stride),
-                false => store::<Q, R, N, false>(sums, panel, output_zero_point, to, stride),
+                _ if SUMS => store_sums(sums, panel, to, stride),
+                true => store::<Q, SUMS, R, N, true>(sums, panel, output_zero_point, to, stride),
+                false => store::<Q, SUMS, R, N, false>(sums, panel, output_zero_point, to, stride),
             }
         }
     }
@@ -225,9 +229,9 @@ impl<Q: Quads, const N: usize> Of<'_, Q, N> {
 ///
 /// As for [`Panel::multiply`]; the panel is of `N` registers.
 #[inline(always)]
-unsafe fn store<Q: Quads, const R: usize, const N: usize, const SMALL: bool>(
+unsafe fn store<Q: Quads, const SUMS: bool, const R: usize, const N: usize, const SMALL: bool>(
     sums: [[Q::Sums; N]; R],
-    panel: &QuadPanel<Q>,
+    panel: &QuadPanel<Q, SUMS>,
     output_zero_point: u8,
     to: *mut u8,
     stride: usize,
@@ -256,6 +260,36 @@ unsafe fn store<Q: Quads, const R: usize, const N: usize, const SMALL: bool>(
                     left => std::ptr::copy_nonoverlapping(from, to, left),
                 }
                 left = left.saturating_sub(N * 4);
+            }
+        }
+    }
+}
+
+/// Stores the sums of a tile as they are; `stride` is in bytes.
+///
+/// # Safety
+///
+/// As for [`Panel::multiply`], of 4 bytes for each column; the panel is of `N` registers.
+#[inline(always)]
+unsafe fn store_sums<Q: Quads, const SUMS: bool, const R: usize, const N: usize>(
+    sums: [[Q::Sums; N]; R],
+    panel: &QuadPanel<Q, SUMS>,
+    to: *mut u8,
+    stride: usize,
+) {
+    for (r, sums) in sums.into_iter().enumerate() {
+        for (v, sums) in sums.into_iter().enumerate() {
+            // SAFETY: by the caller; a register holds no more than 16 sums.
+            unsafe {
+                let to = to.add(r * stride).cast::<i32>().add(v * Q::LANES);
+                match panel.columns - v * Q::LANES {
+                    left if left >= Q::LANES => Q::store_sums(sums, to),
+                    left => {
+                        let mut all = [0i32; 16];
+                        Q::store_sums(sums, all.as_mut_ptr());
+                        std::ptr::copy_nonoverlapping(all.as_ptr(), to, left);
+                    }
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ pub mod add_u8;
 mod codes_f32;
 mod conv_f32;
 mod conv_f32_vector;
+pub mod conv_i32;
 mod conv_shape;
 pub mod conv_u8;
 #[cfg(target_arch = "x86_64")]
@@ -67,6 +68,7 @@ mod winograd_u8;
 
 pub use add_u8::{AddU8, BinaryU8Params};
 pub use conv_f32::{ConvF32, ConvF32Params};
+pub use conv_i32::{ConvI32, ConvI32Kernel};
 pub use conv_shape::ConvShape;
 pub use conv_u8::{ConvU8, ConvU8Kernel, ConvU8Params, WeightsU8};
 pub use elementwise_f32::{BinaryF32, OperandF32, binary_f32, clamp_f32};

@@ -87,6 +87,7 @@ pub(crate) trait Quads: Copy + Send + Sync + std::fmt::Debug + 'static {
     }
 
     unsafe fn load_sums(from: *const i32) -> Self::Sums;
+    unsafe fn store_sums(sums: Self::Sums, to: *mut i32);
     unsafe fn load_weights(from: *const u8) -> Self::Weights;
     unsafe fn load_floats(from: *const f32) -> Self::Floats;
     /// The same four codes in all lanes.
@@ -287,6 +288,7 @@ mod tests {
         {
             check::<crate::quads_x86::Sse41>(crate::Isa::Sse41);
             check::<crate::quads_x86::AvxVnni>(crate::Isa::AvxVnni);
+            check::<crate::quads_x86::Avx512Vnni>(crate::Isa::Avx512Vnni);
         }
         #[cfg(target_arch = "aarch64")]
         {

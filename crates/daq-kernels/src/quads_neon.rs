@@ -43,6 +43,12 @@ macro_rules! neon {
         }
 
         #[inline(always)]
+        unsafe fn store_sums(sums: int32x4_t, to: *mut i32) {
+            // SAFETY: see `load_sums`.
+            unsafe { vst1q_s32(to, sums) }
+        }
+
+        #[inline(always)]
         unsafe fn load_weights(from: *const u8) -> int8x16_t {
             // SAFETY: see `load_sums`.
             unsafe { vld1q_s8(from.cast()) }

@@ -31,6 +31,12 @@ impl Quads for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn store_sums(sums: v128, to: *mut i32) {
+        // SAFETY: see `load_sums`.
+        unsafe { v128_store(to.cast(), sums) }
+    }
+
+    #[inline(always)]
     unsafe fn load_weights(from: *const u8) -> [v128; 2] {
         // SAFETY: see `load_sums`.
         unsafe { [v128_load(from.cast()), v128_load(from.add(16).cast())] }

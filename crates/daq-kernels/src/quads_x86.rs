@@ -11,9 +11,12 @@ use crate::vector_f32::Work;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sse41;
 
-/// AVX-VNNI: `vpdpbusd` on 8 sums, which never saturates.
+/// `vpdpbusd` on 8 sums, which never saturates: that of AVX-512 or that of AVX-VNNI.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AvxVnni;
+pub(crate) struct Vnni<const AVX512: bool>;
+
+pub(crate) type AvxVnni = Vnni<false>;
+pub(crate) type Avx512Vnni = Vnni<true>;
 
 impl Quads for Sse41 {
     type Sums = __m128i;
@@ -33,6 +36,12 @@ impl Quads for Sse41 {
     unsafe fn load_sums(from: *const i32) -> __m128i {
         // SAFETY: as the trait says; so in all functions below.
         unsafe { _mm_loadu_si128(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_sums(sums: __m128i, to: *mut i32) {
+        // SAFETY: see `load_sums`.
+        unsafe { _mm_storeu_si128(to.cast(), sums) }
     }
 
     #[inline(always)]
@@ -146,7 +155,7 @@ unsafe fn words(sums: __m128i, codes: [__m128i; 2], weights: [__m128i; 2]) -> __
     }
 }
 
-impl Quads for AvxVnni {
+impl<const AVX512: bool> Quads for Vnni<AVX512> {
     type Sums = __m256i;
     type Codes = __m256i;
     type Weights = __m256i;
@@ -162,6 +171,12 @@ impl Quads for AvxVnni {
     unsafe fn load_sums(from: *const i32) -> __m256i {
         // SAFETY: as the trait says; so in all functions below.
         unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_sums(sums: __m256i, to: *mut i32) {
+        // SAFETY: see `load_sums`.
+        unsafe { _mm256_storeu_si256(to.cast(), sums) }
     }
 
     #[inline(always)]
@@ -202,7 +217,12 @@ impl Quads for AvxVnni {
     #[inline(always)]
     unsafe fn dot(sums: __m256i, codes: __m256i, weights: __m256i) -> __m256i {
         // SAFETY: see `load_sums`.
-        unsafe { _mm256_dpbusd_avx_epi32(sums, codes, weights) }
+        unsafe {
+            match AVX512 {
+                true => _mm256_dpbusd_epi32(sums, codes, weights),
+                false => _mm256_dpbusd_avx_epi32(sums, codes, weights),
+            }
+        }
     }
 
     #[inline(always)]
@@ -246,9 +266,25 @@ impl Quads for AvxVnni {
         unsafe { _mm256_storeu_si256(to.cast(), codes) }
     }
 
-    #[target_feature(enable = "avx2,fma,avxvnni")]
     unsafe fn run(work: impl Work) {
         // SAFETY: the caller's promise.
-        unsafe { work.run() }
+        unsafe {
+            match AVX512 {
+                true => run_avx512(work),
+                false => run_avx(work),
+            }
+        }
     }
+}
+
+#[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512vnni")]
+unsafe fn run_avx512(work: impl Work) {
+    // SAFETY: the caller's promise.
+    unsafe { work.run() }
+}
+
+#[target_feature(enable = "avx2,fma,avxvnni")]
+unsafe fn run_avx(work: impl Work) {
+    // SAFETY: the caller's promise.
+    unsafe { work.run() }
 }

@@ -1,5 +1,6 @@
 //! Every 8-bit convolution kernel against the formula, written as a plain loop over 64-bit sums.
 
+use daq_kernels::conv_i32::{self, ConvI32};
 use daq_kernels::conv_u8::KERNELS;
 use daq_kernels::{ConvShape, ConvU8, ConvU8Kernel, ConvU8Params, Isa, WeightsU8};
 
@@ -134,13 +135,24 @@ impl Case {
     }
 
     /// The formula: `requantize(bias + sum((x - x_zp) * (w - w_zp)))`, padding being `x_zp`.
-    fn expected(&self) -> Vec<u8> {
+    fn expected(&self, sums: &[i64]) -> Vec<u8> {
+        let code = |(i, sum): (usize, &i64)| {
+            let out = i % self.shape.out_c;
+            let acc = sum + i64::from(self.bias.get(out).copied().unwrap_or(0));
+            let scaled = (acc as f32 * self.multipliers[out]).round_ties_even();
+            let code = f64::from(scaled) + f64::from(self.output_zero_point);
+            code.clamp(0.0, 255.0) as u8
+        };
+        sums.iter().enumerate().map(code).collect()
+    }
+
+    fn sums(&self) -> Vec<i64> {
         let s = &self.shape;
         let mut output = Vec::new();
         for image in 0..s.batch {
             for (y, x) in (0..s.out_h).flat_map(|y| (0..s.out_w).map(move |x| (y, x))) {
                 for out in 0..s.out_c {
-                    let mut acc = i64::from(self.bias.get(out).copied().unwrap_or(0));
+                    let mut acc = 0;
                     let w_zp = match &self.weight_zero_point {
                         None => 0,
                         Some(all) if all.len() == 1 => i64::from(all[0]),
@@ -165,9 +177,7 @@ impl Case {
                                 * (i64::from(self.weights[at]) - w_zp);
                         }
                     }
-                    let scaled = (acc as f32 * self.multipliers[out]).round_ties_even();
-                    let code = f64::from(scaled) + f64::from(self.output_zero_point);
-                    output.push(code.clamp(0.0, 255.0) as u8);
+                    output.push(acc);
                 }
             }
         }
@@ -177,7 +187,11 @@ impl Case {
     /// Runs every kernel over all pixels, and over one arbitrary range.
     fn check(&self, values: Values, random: &mut Random) {
         let s = &self.shape;
-        let want = self.expected();
+        let sums = self.sums();
+        if matches!(values, Values::Uniform | Values::Worst(-128) | Values::Asymmetric) {
+            self.check_sums(&sums, values, random);
+        }
+        let want = self.expected(&sums);
         for kernel in self.with_params(usable) {
             let conv = self.with_params(|params| ConvU8::with_kernel(params, kernel));
             let mut got = vec![0xAA; want.len()];
@@ -228,6 +242,29 @@ impl Case {
             conv.run(&self.input, first..last, &mut part);
             let want = &want[first * s.out_c..last * s.out_c];
             assert!(part == want, "{} pixels {first}..{last} ({values:?}, {s:?})", kernel.name);
+        }
+    }
+}
+
+impl Case {
+    /// Every kernel that gives the sums, over all pixels and over one arbitrary range.
+    fn check_sums(&self, want: &[i64], values: Values, random: &mut Random) {
+        let s = &self.shape;
+        let want: Vec<i32> = want.iter().map(|&sum| sum as i32).collect();
+        for kernel in conv_i32::KERNELS.iter().filter(|k| k.isa.is_supported()) {
+            if !(kernel.supports)(s) {
+                continue;
+            }
+            let weights = |params: &ConvU8Params| ConvI32::with_kernel(*s, params.weights, kernel);
+            let conv = self.with_params(weights);
+            let first = random.below(s.pixels() + 1);
+            let last = first + random.below(s.pixels() - first + 1);
+            for pixels in [s.all_pixels(), first..last] {
+                let want = &want[pixels.start * s.out_c..pixels.end * s.out_c];
+                let mut got = vec![0x55; want.len()];
+                conv.run(&self.input, self.input_zero_point, pixels.clone(), &mut got);
+                assert!(got == want, "{} pixels {pixels:?} ({values:?}, {s:?})", kernel.name);
+            }
         }
     }
 }

@@ -144,7 +144,7 @@ impl Operator for Conv {
 /// Calls `f(output, channel, products)` for each output element; `products(g)` calls
 /// `g(input, weight)` tap by tap, then by input channel, with `None` for the input in the padding.
 /// That order defines float results.
-fn for_each_product(
+pub(crate) fn for_each_product(
     s: &ConvShape,
     mut f: impl FnMut(usize, usize, &dyn Fn(&mut dyn FnMut(Option<usize>, usize))),
 ) {

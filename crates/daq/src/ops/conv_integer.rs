@@ -1,8 +1,10 @@
 //! ConvInteger: the convolution of 8-bit integers, each less its zero point, in 32 bits. Opset 10.
 //! What dynamic quantization makes of Conv.
 
+use super::conv::for_each_product;
+use super::dense::sums;
 use super::mat_mul_integer::{BYTES, check_zero_point, zero_points};
-use super::spatial::as_2d;
+use super::pixels::{operand_specs, view_specs};
 use super::*;
 
 /// ONNX ConvInteger. Inputs 2 and 3 are the zero points: one of the picture, and one of the weights
@@ -43,41 +45,31 @@ impl Operator for ConvInteger {
         let [x, w] = [0, 1].map(|i| inputs[i].expect("checked by infer"));
         let input = |i: usize| inputs.get(i).copied().flatten();
         let (xz, wz) = (zero_points(input(2))[0], zero_points(input(3)));
-        let specs = [x, w].map(|v| Some(Spec::new(DType::F32, v.shape)));
-        let axes = self.0.window.resolve(&specs, Some(&w.shape[2..])).expect("checked by infer");
-        let [h, v] = as_2d(&axes);
-        let (in_c, out_c, per_group) = (x.shape[1], w.shape[0], w.shape[1]);
-        let taps = h.kernel * v.kernel;
-        let weight = |(i, q): (usize, i32)| {
-            q - if wz.len() == 1 { wz[0] } else { wz[i / (per_group * taps)] }
+        let s = self.0.shape(&view_specs(&inputs[..2])).expect("checked by infer");
+        let (x, w) = (eval::codes(&x), eval::codes(&w));
+        let y = outputs[0].data_mut::<i32>();
+        for_each_product(&s, |output, c, products| {
+            let (mut acc, wz) = (0i32, if wz.len() == 1 { wz[0] } else { wz[c] });
+            // Beyond the picture there is the zero point: nothing.
+            products(&mut |x_at, k| {
+                let x = x_at.map_or(0, |i| x[i] - xz);
+                acc = acc.wrapping_add(x * (w[k] - wz));
+            });
+            y[output] = acc;
+        });
+    }
+
+    fn layout(&self, _: &[Option<Spec>]) -> LayoutRule {
+        LayoutRule::ChannelsLast
+    }
+
+    fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
+        let shape = self.0.shape(&operand_specs(compile)[..2]).ok()?;
+        let zero_points = match compile.input(3) {
+            Some(_) => zero_points(Some(compile.constant(3)?.view())),
+            None => vec![0],
         };
-        let w: Vec<i32> = eval::codes(&w).into_iter().enumerate().map(weight).collect();
-        let x: Vec<i32> = eval::codes(&x).into_iter().map(|q| q - xz).collect();
-        let (plane, out_plane) = (h.input * v.input, h.output * v.output);
-        let per_out = out_c / self.0.group;
-        let pictures = outputs[0].data_mut::<i32>().chunks_exact_mut((out_c * out_plane).max(1));
-        for (n, picture) in pictures.enumerate() {
-            for (c, y) in picture.chunks_exact_mut(out_plane.max(1)).enumerate() {
-                y.fill(0);
-                for k in 0..per_group * taps {
-                    let (channel, tap) = (c / per_out * per_group + k / taps, k % taps);
-                    let (row, column) = (tap / v.kernel, tap % v.kernel);
-                    let w = w[c * per_group * taps + k];
-                    let x = &x[(n * in_c + channel) * plane..][..plane];
-                    for (i, y) in y.iter_mut().enumerate() {
-                        // Beyond the picture there is the zero point: nothing.
-                        let at = |axis: &spatial::Axis, position: usize, tap: usize| {
-                            let at = position * axis.stride + tap * axis.dilation;
-                            at.checked_sub(axis.pad_begin).filter(|&at| at < axis.input)
-                        };
-                        let row = at(&h, i / v.output, row);
-                        if let (Some(row), Some(column)) = (row, at(&v, i % v.output, column)) {
-                            *y = y.wrapping_add(x[row * v.input + column] * w);
-                        }
-                    }
-                }
-            }
-        }
+        sums(compile, shape, compile.constant(1)?, &zero_points)
     }
 
     fn macs(&self, inputs: &[Option<Spec>], outputs: &[Spec]) -> u64 {
@@ -89,6 +81,7 @@ impl Operator for ConvInteger {
 mod tests {
     use super::eval::evaluate_plain;
     use super::*;
+    use crate::ops::pixels::{assert_kernel_is_run, code_noise};
 
     #[test]
     fn padding_counts_nothing() {
@@ -114,5 +107,33 @@ mod tests {
         let spec = |dtype, shape: &[usize]| Some(Spec::new(dtype, shape));
         let (x, w) = (spec(DType::U8, &[1, 2, 1, 2]), spec(DType::F32, &[4, 1, 1, 1]));
         assert!(Op::from(op).infer(&[x, w]).is_err());
+    }
+
+    #[test]
+    fn kernels_equal_the_reference() {
+        let zero_point = Tensor::scalar(131u8);
+        for (group, x_shape, w_shape, y_shape) in [
+            (1, [2, 9, 7, 20], [18, 20, 3, 3], [2, 5, 4, 18]),
+            (24, [1, 6, 8, 24], [24, 1, 3, 3], [1, 3, 4, 24]),
+            (2, [1, 6, 8, 8], [6, 4, 1, 1], [1, 3, 4, 6]),
+        ] {
+            let pad = (w_shape[2] / 2) as i64;
+            let attrs = Attrs::new()
+                .with("group", Attr::Int(group))
+                .with("strides", Attr::Ints(vec![2, 2]))
+                .with("pads", Attr::Ints(vec![pad; 4]));
+            let op = Op::from(ConvInteger::from_attrs(&attrs).unwrap());
+            let x = code_noise(DType::U8, &x_shape);
+            for (dtype, wz) in [
+                (DType::I8, Tensor::scalar(0i8)),
+                (DType::I8, code_noise(DType::I8, &w_shape[..1])),
+                (DType::U8, Tensor::scalar(100u8)),
+            ] {
+                let w = code_noise(dtype, &w_shape);
+                let inputs = [&x, &w, &zero_point, &wz].map(|t| Some((t, None)));
+                let out = (DType::I32, &y_shape[..], None);
+                assert_kernel_is_run(&op, &inputs, &[1, 3], out, true);
+            }
+        }
     }
 }

@@ -3,7 +3,11 @@
 //! All of them are a [`ConvShape`] over channels-last data; they differ in where the weights and
 //! the multipliers come from.
 
-use daq_kernels::{ConvF32, ConvF32Params, ConvShape, ConvU8, ConvU8Params, Pool, WeightsU8};
+use std::borrow::Cow;
+
+use daq_kernels::{
+    ConvF32, ConvF32Params, ConvI32, ConvShape, ConvU8, ConvU8Params, Pool, WeightsU8,
+};
 
 use super::pixels::{compiled, over_pixels};
 use super::*;
@@ -82,6 +86,42 @@ impl Dense<'_> {
         };
         Some(ConvU8::new(&params, compile.isa))
     }
+}
+
+/// A fast kernel for the sums of `u8` codes and constant weights `[out_c, in_c / groups, kernel_h,
+/// kernel_w]`, of which input 2 is the zero point of the codes, and `zero_points` are those of the
+/// weights, one or one for each output channel; `None` where inputs do not fit.
+pub(crate) fn sums(
+    compile: &Compile,
+    shape: ConvShape,
+    weights: &Tensor,
+    zero_points: &[i32],
+) -> Option<Box<dyn Kernel>> {
+    let one_zero_point = compile.input(2).is_none_or(|z| z.len() == 1);
+    let empty = shape.weight_len() == 0 || compile.outputs.first()?.is_empty();
+    if compile.input(0)?.dtype != DType::U8 || !one_zero_point || empty || compile.clamp.is_some() {
+        return None;
+    }
+    // Signed codes that have a zero point are moved up into the range of unsigned ones.
+    let signed = weights.dtype() == DType::I8;
+    let symmetric = signed && zero_points.iter().all(|&z| z == 0);
+    let up = if signed { 128 } else { 0 };
+    let zero_points: Vec<u8> = zero_points.iter().map(|&z| (z + up) as u8).collect();
+    let codes: Cow<[u8]> = match signed && !symmetric {
+        true => weights.bytes().iter().map(|q| q ^ 0x80).collect(),
+        false => weights.bytes().into(),
+    };
+    let weights = match symmetric {
+        true => WeightsU8::I8(weights.data()),
+        false => WeightsU8::U8 { codes: &codes, zero_point: &zero_points },
+    };
+    let conv = ConvI32::new(shape, weights, compile.isa);
+    compiled(conv.kernel_name(), move |inputs, y, pool| {
+        let x = inputs[0].expect("checked by infer").bytes;
+        let zero_point = inputs.get(2).copied().flatten().map_or(0, |z| z.bytes[0]);
+        let run = |pixels, y: &mut [i32]| conv.run(x, zero_point, pixels, y);
+        over_pixels(pool, y.data_mut(), shape.out_c, shape.out_w, run);
+    })
 }
 
 /// A product on codes, compiled.

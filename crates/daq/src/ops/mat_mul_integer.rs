@@ -1,6 +1,9 @@
 //! MatMulInteger: the product of matrices of 8-bit integers, each less its zero point, in 32 bits.
 //! Opset 10. What dynamic quantization makes of MatMul and Gemm.
 
+use daq_kernels::ConvShape;
+
+use super::dense::{sums, transposed};
 use super::*;
 
 /// ONNX MatMulInteger. Inputs 2 and 3 are the zero points: one, or for `a` one by row and for `b`
@@ -104,6 +107,17 @@ impl Operator for MatMulInteger {
         });
     }
 
+    fn compile(&self, compile: &Compile) -> Option<Box<dyn Kernel>> {
+        let (a, b) = (compile.input(0)?, compile.constant(1)?);
+        let &[k, n] = b.shape() else { return None };
+        let zero_points = match compile.input(3) {
+            Some(_) => zero_points(Some(compile.constant(3)?.view())),
+            None => vec![0],
+        };
+        let shape = ConvShape::gemm(a.len().checked_div(k)?, k, n);
+        sums(compile, shape, &transposed(b, [k, n]), &zero_points)
+    }
+
     fn macs(&self, inputs: &[Option<Spec>], outputs: &[Spec]) -> u64 {
         let depth = inputs[0].as_ref().and_then(|s| s.shape.last()).copied().unwrap_or(1);
         outputs.first().map_or(0, elements).saturating_mul(depth as u64)
@@ -114,6 +128,7 @@ impl Operator for MatMulInteger {
 mod tests {
     use super::eval::evaluate_plain;
     use super::*;
+    use crate::ops::pixels::{assert_kernel_is_run, code_noise};
 
     #[test]
     fn products_less_zero_points() {
@@ -137,6 +152,29 @@ mod tests {
         let b = Tensor::from_slice(&[2], &[-1i8, 1]);
         let y = evaluate_plain(&MatMulInteger.into(), &[Some(&a), Some(&b)]).unwrap();
         assert_eq!((y[0].shape(), y[0].data::<i32>()), (&[2, 1][..], &[1, 1][..]));
+    }
+
+    #[test]
+    fn kernels_equal_the_reference() {
+        let b = code_noise(DType::I8, &[70, 33]);
+        let unsigned = code_noise(DType::U8, &[70, 33]);
+        let (none, one) = (Tensor::scalar(0i8), Tensor::scalar(-7i8));
+        let each = code_noise(DType::U8, &[33]);
+        for a_shape in [&[5, 70][..], &[2, 3, 70], &[70]] {
+            let a = code_noise(DType::U8, a_shape);
+            let shape = [&a_shape[..a_shape.len() - 1], &[33]].concat();
+            for (b, z) in [(&b, None), (&b, Some(&none)), (&b, Some(&one)), (&unsigned, Some(&each))] {
+                for az in [None, Some(&Tensor::scalar(131u8))] {
+                    let inputs = [Some(&a), Some(b), az, z].map(|t| t.map(|t| (t, None)));
+                    let out = (DType::I32, shape.as_slice(), None);
+                    assert_kernel_is_run(&MatMulInteger.into(), &inputs, &[1, 3], out, true);
+                }
+            }
+        }
+        let (a, z) = (code_noise(DType::I8, &[5, 70]), Tensor::scalar(3i8));
+        let inputs = [Some((&a, None)), Some((&b, None)), Some((&z, None))];
+        let out = (DType::I32, &[5, 33][..], None);
+        assert_kernel_is_run(&MatMulInteger.into(), &inputs, &[1], out, false);
     }
 
     #[test]
