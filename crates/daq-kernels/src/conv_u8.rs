@@ -497,7 +497,7 @@ impl ConvU8 {
         match tail {
             None => self.run_beside(pool, input, output, 0..out_c),
             // SAFETY: `run_parts` gives parts of the shape, each place to one of them only.
-            Some(tail) => self.run_parts(pool, input, output, out_c, |part, output| unsafe {
+            Some(tail) => self.run_parts(pool, input, output, out_c, true, |part, output| unsafe {
                 self.run_with_tail(input, part, output, tail)
             }),
         }
@@ -518,7 +518,7 @@ impl ConvU8 {
             "channels {channels:?} of {all} for {} output channels",
             self.shape.out_c
         );
-        self.run_parts(pool, input, output, all, |part, output| {
+        self.run_parts(pool, input, output, all, false, |part, output| {
             let at = part.pixels.start * all + channels.start + part.channels.start;
             // SAFETY: `run_parts` gives parts of the shape, each place to one of them only, and the
             // channels lie within the output's.
@@ -533,6 +533,7 @@ impl ConvU8 {
         input: &[u8],
         output: &mut [u8],
         all: usize,
+        tail: bool,
         run: impl Fn(Part, *mut u8) + Sync,
     ) {
         assert_eq!(input.len(), self.shape.input_len(), "the input contradicts the shape");
@@ -540,7 +541,7 @@ impl ConvU8 {
         if self.shape.pixels() * self.shape.out_c == 0 {
             return;
         }
-        let split = Split::new(&self.shape, &*self.packed, pool.threads());
+        let split = Split::new(&self.shape, &*self.packed, pool.threads(), tail);
         pool.for_each_part(output, split.parts(), |i, output| run(split.part(i), output));
     }
 
@@ -606,7 +607,7 @@ struct Split {
 const TILES: usize = 24;
 
 impl Split {
-    fn new(shape: &ConvShape, packed: &dyn PackedConv, threads: usize) -> Split {
+    fn new(shape: &ConvShape, packed: &dyn PackedConv, threads: usize, tail: bool) -> Split {
         let (channel_step, row_step) = (packed.channel_step(), packed.row_step());
         let parts = threads * packed.parts_per_thread();
         let (pixels, channels) = (shape.pixels(), shape.out_c);
@@ -631,6 +632,8 @@ impl Split {
         let steps = channel_step.map_or(1, |step| channels.div_ceil(step));
         match channel_step {
             Some(step) if steps >= threads && shape.weight_len() > shape.input_len() => {
+                // A tail passes over the channels of one pixel at a time: they had better be many.
+                let parts = if tail { threads } else { parts };
                 let steps_of_part = steps.div_ceil(parts);
                 let parts = steps.div_ceil(steps_of_part);
                 let uneven = parts % threads != 0 && parts < threads * 3;

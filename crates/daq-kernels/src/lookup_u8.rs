@@ -120,18 +120,18 @@ fn avx512vbmi(table: &[u8; 256], input: &[u8], output: &mut [u8]) {
     // SAFETY: four vectors of 64 bytes are the table.
     let quarter = |i: usize| unsafe { _mm512_loadu_si512(table.as_ptr().add(i * 64).cast()) };
     let quarters = [quarter(0), quarter(1), quarter(2), quarter(3)];
-    let whole = output.len() / 64 * 64;
-    for at in (0..whole).step_by(64) {
-        // SAFETY: `at + 64` is within both slices, whose equal lengths the caller checked.
+    for at in (0..output.len()).step_by(64) {
+        let mask = u64::MAX >> (64 - (output.len() - at).min(64));
+        // SAFETY: of the 64 bytes at `at`, the mask leaves those within both slices, whose equal
+        // lengths the caller checked.
         unsafe {
-            let codes = _mm512_loadu_si512(input.as_ptr().add(at).cast());
+            let codes = _mm512_maskz_loadu_epi8(mask, input.as_ptr().add(at).cast());
             let low = _mm512_permutex2var_epi8(quarters[0], codes, quarters[1]);
             let high = _mm512_permutex2var_epi8(quarters[2], codes, quarters[3]);
             let found = _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high);
-            _mm512_storeu_si512(output.as_mut_ptr().add(at).cast(), found);
+            _mm512_mask_storeu_epi8(output.as_mut_ptr().add(at).cast(), mask, found);
         }
     }
-    scalar(table, &input[whole..], &mut output[whole..]);
 }
 
 /// `tbl` looks codes below 64 up in four registers, and yields 0 for others; `tbx` leaves those alone.
