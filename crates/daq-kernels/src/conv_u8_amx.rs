@@ -122,6 +122,7 @@ impl AmxConv {
             })
             .collect();
         let bias = params.folded_bias();
+        let fit_i8 = params.weights_fit_i8();
         let mut conv = AmxConv {
             shape,
             folded,
@@ -166,7 +167,7 @@ impl AmxConv {
                 push_tile(&mut conv.weights, vectors, rows, len, inputs);
             }
             // What 8 bits did not hold.
-            for (inputs, at) in &steps {
+            for (inputs, at) in steps.iter().filter(|_| !fit_i8) {
                 let left = |row: &[i16]| row[inputs.clone()].iter().any(|&w| w != 0);
                 while rows.chunks_exact(len).any(left) {
                     panel.again.push(*at);
@@ -213,10 +214,13 @@ fn push_tile(
     for (vector, slot) in (0..vectors).flat_map(|v| (0..16).map(move |slot| (v, slot))) {
         let column = column_of(vectors, vector, slot);
         let Some(row) = rows.chunks_exact_mut(len).nth(column) else { continue };
-        for (k, weight) in row[inputs.clone()].iter_mut().enumerate() {
-            let held = (*weight).clamp(-128, 127);
-            lines[at + vector * ROWS + k / 4].0[slot * 4 + k % 4] = held as i8;
-            *weight -= held;
+        let quads = row[inputs.clone()].chunks_mut(4).zip(&mut lines[at + vector * ROWS..]);
+        for (weights, line) in quads {
+            for (weight, to) in weights.iter_mut().zip(&mut line.0[slot * 4..]) {
+                let held = (*weight).clamp(-128, 127);
+                *to = held as i8;
+                *weight -= held;
+            }
         }
     }
 }
