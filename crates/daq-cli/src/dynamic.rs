@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use daq::Tensor;
-use daq_quant::dynamic::{DynamicModel, Shapes};
+use daq_quant::dynamic::DynamicModel;
 use daq_quant::npy::Array;
 use daq_quant::npz::{read_npz, write_npz};
 use daq_quant::samples::{to_array, to_tensor};
@@ -86,11 +86,6 @@ fn sample(model: &mut DynamicModel, path: &Path) -> Result<Vec<(daq::Port, Tenso
         _ => bail!("--dynamic takes .npy and .npz files"),
     };
     let inputs: Vec<_> = arrays.iter().map(|(name, array)| (name, to_tensor(array))).collect();
-    let shapes: Shapes =
-        inputs.iter().map(|(name, t)| ((*name).clone(), t.shape().to_vec())).collect();
     let inputs: Vec<_> = inputs.iter().map(|(name, t)| (name.as_str(), t)).collect();
-    let outputs = model.run(&inputs)?;
-    let session = model.session(shapes)?;
-    let ports: Vec<_> = session.outputs().into_iter().cloned().collect();
-    Ok(ports.into_iter().zip(outputs).collect())
+    Ok(model.run(&inputs)?)
 }

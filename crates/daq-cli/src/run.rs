@@ -59,7 +59,8 @@ pub struct Args {
     pub backend: BackendArgs,
     #[command(flatten)]
     pub shapes: ShapeArgs,
-    /// Take arrays of any shape that the model takes; it is planned again for each new shape
+    /// Take arrays of any shape that the model takes; it is planned again for each new shape. Models in
+    /// which elements decide a shape (NonMaxSuppression) run so too
     #[arg(long, conflicts_with_all = ["shapes", "backend"])]
     pub dynamic: bool,
     /// Overwrite OUT.npz even if it is no .npz file

@@ -1,17 +1,25 @@
-//! Operators whose output has a shape that elements decide: computed while reading, or not at all.
+//! Operators whose output has a shape that elements decide, computed while reading.
 //!
 //! Shapes in a [`Graph`] are static, so Range, NonZero, Compress, Unique and NonMaxSuppression need
-//! constant inputs. Shape and Size need none: shapes are always known.
+//! constant inputs; where these come of other nodes, the model is read in [parts](super::parts).
+//! Shape and Size need none: shapes are always known.
 
-use daq::{DType, Graph, OpError, Tensor};
+use daq::{DType, Graph, OpError, Tensor, ValueId};
 
 use super::call::Call;
 
 /// The most elements that Range gives.
 const MOST: f64 = (16 << 20) as f64;
 
-/// The most comparisons of boxes that NonMaxSuppression makes while a model is read.
-const MOST_PAIRS: usize = 1 << 28;
+/// The most comparisons of boxes that NonMaxSuppression makes.
+const MOST_PAIRS: u64 = 1 << 32;
+
+/// The input of such an operator that is not constant, if there is one.
+pub(super) fn waits_for(call: &Call, graph: &Graph) -> Option<ValueId> {
+    const OPERATORS: [&str; 5] = ["Range", "NonZero", "Compress", "Unique", "NonMaxSuppression"];
+    let mut inputs = call.inputs.iter().flatten().copied();
+    inputs.find(|&id| OPERATORS.contains(&call.op.as_str()) && graph.values[id].data.is_none())
+}
 
 /// The outputs of such an operator; `None` for any other.
 pub(super) fn constants(call: &Call, graph: &Graph) -> Result<Option<Vec<Tensor>>, OpError> {
@@ -45,13 +53,10 @@ fn shape(call: &Call, graph: &Graph) -> Result<Vec<i64>, OpError> {
 /// Input `index`, whose elements decide the output's shape.
 fn element_input<'a>(call: &Call, graph: &'a Graph, index: usize) -> Result<&'a Tensor, OpError> {
     let id = call.inputs.get(index).copied().flatten();
-    let value = &graph.values[id.ok_or(OpError::MissingInput { index })?];
-    value.data.as_ref().ok_or_else(|| {
-        OpError::unsupported(
-            format!("{} of `{}`, which is computed at run time", call.op, value.name),
-            "the shape of its output depends on the elements, and shapes must be fixed: cut the \
-             model before this operator and do the rest outside",
-        )
+    let id = id.ok_or(OpError::MissingInput { index })?;
+    graph.values[id].data.as_ref().ok_or_else(|| {
+        let what = format!("{} of what is computed at run time", call.op);
+        OpError::unsupported(what, "run the model with `daq run --dynamic`")
     })
 }
 
@@ -241,17 +246,20 @@ fn non_max_suppression(call: &Call, graph: &Graph) -> Result<Tensor, OpError> {
     if batch != batches || count != same {
         return Err(misfit("boxes and scores do not fit"));
     }
-    if scores.len().saturating_mul(count.min(most)) > MOST_PAIRS {
-        return Err(misfit("too many boxes"));
-    }
     let corners: Vec<_> =
         boxes.data::<f32>().chunks_exact(4).map(|b| corners(b, center_point)).collect();
     let mut selected: Vec<i64> = Vec::new();
+    let mut pairs = 0u64;
     for (row, scores) in scores.data::<f32>().chunks_exact(count.max(1)).enumerate() {
         let (picture, class) = (row / classes, row % classes);
         let mut order: Vec<usize> = (0..count).filter(|&i| scores[i] > least).collect();
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
         let mut kept: Vec<usize> = Vec::new();
+        pairs =
+            pairs.saturating_add((order.len() as u64).saturating_mul(order.len().min(most) as u64));
+        if pairs > MOST_PAIRS {
+            return Err(misfit("too many boxes are above the score threshold"));
+        }
         for i in order {
             let own = &corners[picture * count + i];
             let apart = |&k: &usize| overlap(own, &corners[picture * count + k]) <= threshold;
@@ -273,7 +281,7 @@ mod tests {
         let nodes = [node("NonZero", &["x"], &["y"], &[])];
         let model = model(13, &[("x", &[2])], &[], &nodes, &["y"]);
         let why = read_model(&model).unwrap_err().to_string();
-        assert!(why.contains("NonZero of `x`") && why.contains("cut the model"), "{why}");
+        assert!(why.contains("NonZero of `x`") && why.contains("run --dynamic"), "{why}");
     }
 
     #[test]

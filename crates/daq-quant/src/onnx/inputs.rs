@@ -6,11 +6,12 @@ use super::proto::{ValueInfoProto, tensor_shape_proto, type_proto};
 use super::tensor::{held, type_name};
 
 /// Type and shape of an input. An open first dimension is a batch of 1; wider and narrower floats
-/// are given as `f32`.
+/// are given as `f32`. With `empty`, it may have no elements.
 pub(super) fn input_type(
     name: &str,
     proto: &ValueInfoProto,
     wanted: Option<&Vec<usize>>,
+    empty: bool,
 ) -> Result<(DType, Vec<usize>), String> {
     let Some(type_proto::Value::TensorType(tensor)) =
         proto.r#type.as_ref().and_then(|t| t.value.as_ref())
@@ -34,7 +35,7 @@ pub(super) fn input_type(
         dims.collect::<Vec<_>>()
     });
     if let Some(wanted) = wanted {
-        if dims.as_ref().is_some_and(|d| d.len() != wanted.len()) || wanted.contains(&0) {
+        if dims.as_ref().is_some_and(|d| d.len() != wanted.len()) || !empty && wanted.contains(&0) {
             return Err(format!(
                 "shape {wanted:?} was given, but the model says {}",
                 shown(dims.as_deref())

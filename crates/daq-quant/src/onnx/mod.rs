@@ -16,6 +16,7 @@ mod emit;
 mod inputs;
 mod legacy;
 mod order;
+pub(crate) mod parts;
 #[rustfmt::skip]
 #[allow(missing_docs, reason = "made from ONNX's schema, which documents itself")]
 pub mod proto;
@@ -31,6 +32,8 @@ mod write;
 
 pub use qoperator::{qoperator, write_qoperator};
 pub use read::{MAX_OPSET, MIN_OPSET, ReadOptions, input_names, metadata, read, read_bytes};
+pub(crate) use read::{model_of, read_part};
+pub(crate) use write::tensor_proto;
 pub use write::{to_bytes, write, write_open};
 
 /// The elements of an ONNX tensor; wider and narrower floats become `f32`.
@@ -99,6 +102,25 @@ pub enum OnnxError {
         opset: i64,
         /// What is wrong.
         source: Box<OpError>,
+    },
+    /// A node whose output has a shape that elements decide which are computed at run time.
+    #[error(
+        "{file}: node `{node}`: {op} of `{value}`, which is computed at run time: the shape of its \
+         output depends on the elements, and shapes must be fixed; run the model with \
+         `daq run --dynamic` (`DynamicModel`), or cut the model before this operator and do the \
+         rest outside"
+    )]
+    Elements {
+        /// The file.
+        file: String,
+        /// The node's name, or its first output where it has none.
+        node: String,
+        /// The operator.
+        op: String,
+        /// The input.
+        value: String,
+        /// The first output.
+        output: String,
     },
     /// An operator that daq does not have.
     #[error(

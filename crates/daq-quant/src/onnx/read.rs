@@ -1,7 +1,7 @@
 //! From a model file to a graph: node after node, computing at once what is constant.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use daq::attrs::{Attrs, OPSET};
 use daq::tensor::checked_bytes;
@@ -44,8 +44,23 @@ pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Graph, Onnx
         return Err(model_error("is not a file; give an .onnx file".into()));
     }
     let bytes = std::fs::read(path).map_err(|e| model_error(e.to_string()))?;
-    let folder = path.canonicalize().ok().and_then(|p| p.parent().map(Path::to_owned));
-    import(&bytes, &file, folder.as_deref().or(path.parent()), options)
+    import(&bytes, &file, folder(path).as_deref(), options)
+}
+
+/// The folder of a file, in which a model's external data are.
+fn folder(path: &Path) -> Option<PathBuf> {
+    let real = path.canonicalize().ok().and_then(|p| p.parent().map(Path::to_owned));
+    real.or_else(|| path.parent().map(Path::to_owned))
+}
+
+/// Reads a part of the model at `path`. Its inputs may be empty: so many boxes were found.
+pub(crate) fn read_part(
+    part: ModelProto,
+    path: &Path,
+    options: &ReadOptions,
+) -> Result<Graph, OnnxError> {
+    let file = path.display().to_string();
+    import_model(part, &file, folder(path).as_deref(), options, true)
 }
 
 /// The names of the inputs of the model at `path`, in order; those with a default left out.
@@ -69,7 +84,7 @@ pub fn metadata(path: impl AsRef<Path>) -> Result<BTreeMap<String, String>, Onnx
 }
 
 /// The model at `path`, as it is written there; it has a graph.
-fn model_of(path: &Path) -> Result<ModelProto, OnnxError> {
+pub(crate) fn model_of(path: &Path) -> Result<ModelProto, OnnxError> {
     let bad = |why: String| OnnxError::Model { file: path.display().to_string(), why };
     let bytes = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
     let model = ModelProto::decode(&bytes[..]).ok().filter(|model| model.graph.is_some());
@@ -91,16 +106,28 @@ fn import(
     options: &ReadOptions,
 ) -> Result<Graph, OnnxError> {
     let bad = |why: String| OnnxError::Model { file: file.to_string(), why };
-    let unsupported = |what: &str, remedy: &str| OnnxError::Unsupported {
-        file: file.to_string(),
-        what: what.to_string(),
-        remedy: remedy.to_string(),
-    };
     if let Some(kind) = other_kind(bytes) {
         return Err(bad(format!("is {kind}, not an ONNX model; give an .onnx file")));
     }
     let model = ModelProto::decode(bytes)
         .map_err(|e| bad(format!("is not a complete ONNX model ({e}); export or copy it again")))?;
+    import_model(model, file, folder, options, false)
+}
+
+/// With `empty`, inputs may have no elements.
+fn import_model(
+    model: ModelProto,
+    file: &str,
+    folder: Option<&Path>,
+    options: &ReadOptions,
+    empty: bool,
+) -> Result<Graph, OnnxError> {
+    let bad = |why: String| OnnxError::Model { file: file.to_string(), why };
+    let unsupported = |what: &str, remedy: &str| OnnxError::Unsupported {
+        file: file.to_string(),
+        what: what.to_string(),
+        remedy: remedy.to_string(),
+    };
     let proto = model
         .graph
         .ok_or_else(|| bad("is not an ONNX model: it has no graph; give an .onnx file".into()))?;
@@ -151,6 +178,7 @@ fn import(
         initializers: HashMap::new(),
         reserved: HashSet::new(),
         folded: 0,
+        empty,
     };
     importer.run(proto, options)
 }
@@ -188,6 +216,8 @@ pub(super) struct Importer<'a> {
     reserved: HashSet<String>,
     /// Elements computed while reading.
     pub(super) folded: usize,
+    /// Whether inputs may have no elements.
+    empty: bool,
 }
 
 impl Importer<'_> {
@@ -256,7 +286,7 @@ impl Importer<'_> {
                 why,
             };
             let (dtype, shape) =
-                input_type(&name, proto, options.shapes.get(&name)).map_err(error)?;
+                input_type(&name, proto, options.shapes.get(&name), self.empty).map_err(error)?;
             checked_bytes("the input", dtype, &shape).map_err(|e| error(e.to_string()))?;
             let id = self.graph.add_value(Value::new(name.clone(), dtype, &shape));
             self.graph.inputs.push(id);
@@ -354,6 +384,15 @@ impl Importer<'_> {
         call: &mut Call,
         read: &HashSet<String>,
     ) -> Result<Result<(), OnnxError>, OpError> {
+        if let Some(value) = elements::waits_for(call, &self.graph) {
+            return Ok(Err(OnnxError::Elements {
+                file: self.file.to_string(),
+                node: call.label.clone(),
+                op: call.op.clone(),
+                value: self.graph.values[value].name.clone(),
+                output: call.outputs.iter().find(|o| !o.is_empty()).cloned().unwrap_or_default(),
+            }));
+        }
         if let Some(constants) = elements::constants(call, &self.graph)? {
             return Ok(self.constants(call, constants));
         }

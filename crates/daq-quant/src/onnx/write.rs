@@ -412,7 +412,8 @@ fn attribute(name: String, value: Attr) -> AttributeProto {
     }
 }
 
-fn tensor_proto(name: &str, tensor: &Tensor) -> TensorProto {
+/// A tensor as models hold it.
+pub(crate) fn tensor_proto(name: &str, tensor: &Tensor) -> TensorProto {
     TensorProto {
         name: Some(name.to_string()),
         data_type: data_type(tensor.dtype()).map(|t| t as i32),
