@@ -31,11 +31,10 @@ if [ "$(uname)" = Darwin ]; then
     install -m 755 "$built/libdaq_c.dylib" "$to/lib/libdaq.dylib"
 else
     # Linked anew, since rustc leaves no room for versions of symbols; without debug information. For the
-    # smallest library, nothing unwinds it, so that the tables for that can go; and rustc's own linker
-    # makes one of equal functions.
+    # smallest library small.sh drops what it does not need, and rustc's own linker makes one of equal functions.
     if [ $profile = minimal ] && command -v objcopy > /dev/null; then
         archive=$built/libdaq_c.small.a
-        objcopy --remove-section=.eh_frame --remove-section=.rela.eh_frame "$built/libdaq_c.a" "$archive"
+        bindings/c/small.sh "$built/libdaq_c.a" "$archive"
     fi
     lld=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin/gcc-ld
     if [ $profile = minimal ] && [ -x "$lld/ld.lld" ]; then

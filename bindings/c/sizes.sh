@@ -29,7 +29,8 @@ for target; do
         cargo rustc --quiet --profile minimal --target "$target" -p daq-c --crate-type staticlib
         made=$folder/minimal/libdaq.so
         # As install.sh does.
-        objcopy --remove-section=.eh_frame --remove-section=.rela.eh_frame "$folder/minimal/libdaq_c.a" "$folder/minimal/small.a"
+        LD_LIBRARY_PATH=$(rustc --print sysroot)/lib OBJCOPY=$(dirname "$lld")/rust-objcopy \
+            bindings/c/small.sh "$folder/minimal/libdaq_c.a" "$folder/minimal/small.a"
         "$lld" -flavor gnu -shared -o "$made" --whole-archive "$folder/minimal/small.a" --no-whole-archive \
             --gc-sections --icf=all -z pack-relative-relocs -O2 --strip-all -z relro -z now -soname libdaq.so.0 --version-script=bindings/c/daq.map
         ;;
