@@ -26,5 +26,5 @@ object=$(ar t "$small" 2> /dev/null | head -n 1)
 (cd "$work" && ar x "$small" "$object" 2> /dev/null)
 if "$objcopy" --remove-section=".rela$way" --update-section="$way=$work/return" "$work/$object" 2> /dev/null; then
     # The system's ar may have a plugin that says much of bitcode that it does not know.
-    ar r "$small" "$work/$object" 2> /dev/null
+    ar r "$small" "$work/$object" > /dev/null 2>&1
 fi
