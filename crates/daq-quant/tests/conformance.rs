@@ -1,11 +1,11 @@
 //! ONNX's own node tests: a selection that lies in `tests/data/node` (from ONNX 1.17.0, Apache-2.0),
 //! and all of them where `DAQ_NODE_TESTS` names their folder, `onnx/backend/test/data/node` of the
-//! Python package.
+//! Python package; then its nine `light_*` networks, which lie beside it, too.
 
 use std::path::Path;
 
 use common::fail;
-use node_tests::{Outcome, run_all};
+use node_tests::{Outcome, run_all, run_light};
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod common;
@@ -32,4 +32,15 @@ fn no_node_test_gives_a_wrong_answer() {
     fail(&wrong.map(|r| format!("{}: {:?}", r.name, r.outcome)).collect::<Vec<_>>());
     let passed = runs.iter().filter(|r| matches!(r.outcome, Outcome::Passed(_))).count();
     assert!(passed >= 1000, "only {passed} of {} pass", runs.len());
+}
+
+#[test]
+fn the_light_networks_run() {
+    let Some(folder) = std::env::var_os("DAQ_NODE_TESTS") else {
+        return eprintln!("SKIPPED: DAQ_NODE_TESTS does not name the folder of ONNX's node tests");
+    };
+    let runs = run_light(&Path::new(&folder).with_file_name("light")).unwrap();
+    assert_eq!(runs.len(), 9);
+    let bad = runs.iter().filter(|(_, outcome)| outcome.is_err());
+    fail(&bad.map(|(name, outcome)| format!("{name}: {outcome:?}")).collect::<Vec<_>>());
 }

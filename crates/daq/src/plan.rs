@@ -346,4 +346,30 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn constant_codes_become_floats_once() {
+        let mut g = Graph::default();
+        let quant = Some(QuantParams::per_tensor(0.5, 10));
+        let codes = Tensor::from_slice(&[2, 1], &[12u8, 7]);
+        let x = g.add_value(Value::new("x", DType::F32, &[1, 2]));
+        let w = g.add_value(Value { quant, ..Value::constant("w", codes) });
+        let real = g.add_value(Value::new("real", DType::F32, &[2, 1]));
+        let y = g.add_value(Value::new("y", DType::F32, &[1, 1]));
+        for (op, inputs, output) in
+            [("DequantizeLinear", vec![Some(w)], real), ("MatMul", vec![Some(x), Some(real)], y)]
+        {
+            let op = Op::from_attrs(op, &Attrs::new()).unwrap().unwrap();
+            let (name, doc, outputs) = (String::new(), String::new(), vec![output]);
+            g.nodes.push(Node { name, op, inputs, outputs, doc });
+        }
+        (g.inputs, g.outputs) = (vec![x], vec![y]);
+        let plan = Plan::compile(&g, Isa::best()).unwrap();
+        let steps: Vec<_> = plan.steps().iter().map(|s| (s.op, s.kernel())).collect();
+        assert!(matches!(&steps[..], [("MatMul", kernel)] if kernel != "reference"), "{steps:?}");
+        // The weights are 1 and -1.5.
+        let x = Tensor::from_slice(&[1, 2], &[3f32, 4.]);
+        let y = crate::Model::from_graph(g).unwrap().session(1).run(&[("x", &x)], None).unwrap();
+        assert_eq!(y[0].data::<f32>(), [-3.0]);
+    }
 }
