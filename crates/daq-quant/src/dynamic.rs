@@ -3,7 +3,7 @@
 //! them kept. Where elements decide a shape, as with the boxes that NonMaxSuppression leaves, the model
 //! runs in parts, of which what follows such an operator is planned for what came out of it.
 //!
-//! A [`Graph`](daq::Graph) has static shapes, which its constants depend on, so that a new shape
+//! A [`Graph`] has static shapes, which its constants depend on, so that a new shape
 //! starts from the file. A plan packs the weights, so that each kept one holds them once more.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
