@@ -522,6 +522,7 @@ impl Summary<'_> {
                 "target": self.reached.as_ref().map(|r| serde_json::json!({
                     "reached": r.reached, "held_back": r.held_back,
                     "agreement": r.fidelity.agreement, "expected_agreement": r.fidelity.expected,
+                    "expected_error": r.fidelity.expected_error,
                     "sqnr_db": r.fidelity.sqnr_db, "top1": r.fidelity.top1,
                 })),
                 "samples": used,

@@ -77,8 +77,10 @@ impl TargetArgs {
 /// A fidelity in words.
 pub fn shown(f: &Fidelity) -> String {
     let top1 = f.top1.map_or(String::new(), |t| format!("top-1 {}, ", percent(t)));
-    let (agreement, expected) = (percent(f.agreement), percent(f.expected));
-    format!("{top1}agreement {agreement} (expected {expected}), SQNR {:.1} dB", f.sqnr_db)
+    let agreement = percent(f.agreement);
+    let [expected, error] = [f.expected, f.expected_error].map(|share| 100.0 * share);
+    let expected = format!("expected of others {expected:.1} ± {error:.1} %");
+    format!("{top1}agreement {agreement} ({expected}), SQNR {:.1} dB", f.sqnr_db)
 }
 
 /// Searches, and says on stderr what was tried.

@@ -28,5 +28,6 @@ pub mod recover;
 pub mod report;
 pub mod samples;
 pub mod saved;
+pub mod sensitivity;
 pub mod table;
 pub mod target;

@@ -1,36 +1,37 @@
 //! Reaching a target: a ladder of recipes from cheap to dear, measured on samples that were held back.
 //!
 //! Every third sample is held back; the others calibrate. First come recovery passes and calibration
-//! methods, then operators go back to float, those first whose 8-bit form alone costs the most for its
-//! arithmetic, and as few as do. Agreement on few samples is coarse (one of 33 is 3 %), so the target
-//! must hold for the agreement expected from the size of the errors too, and as many of the samples
-//! held back may differ as it leaves, rounded up.
+//! methods, then operators go back to float, as few as do, those first that end the most noise for their
+//! arithmetic ([`sensitivity`](crate::sensitivity)). Agreement on few samples is coarse (one of 33 is 3 %),
+//! so the target must hold for the agreement expected from the size of the errors too, which is told with its
+//! standard error, and as many of the samples held back may differ as it leaves, rounded up. The model of
+//! the recipe that was found is then calibrated with all samples.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use daq::ops::Quantization;
 use daq::{DType, Graph, Model, Tensor};
 
 use crate::calibrate::{Samples, parallel};
 use crate::evaluate::{Classes, ranking, run, sqnr_db};
 use crate::observe::CalibrationMethod;
 use crate::pipeline::{Loaded, PipelineError, Prepared, Progress, Recipe, Recovery, prepare};
-use crate::quantize::{QuantizeOptions, Quantized};
+use crate::quantize::Quantized;
 use crate::saved::Part;
+use crate::sensitivity::Sensitivity;
 
 /// One sample in this many is held back.
 const HELD_BACK: usize = 3;
 
-/// Samples that the cost of single operators is measured on.
-const FEW: usize = 8;
+/// Samples that single roundings are measured on.
+const FEW: usize = 6;
 
-/// The share of a model's arithmetic that leaving an operator in float costs beside its own.
-const OVERHEAD: f64 = 0.005;
+/// What a dearer recipe must win, in dB: less is chance.
+const GAIN: f64 = 0.1;
 
-/// The part of the disagreement allowed that may be expected: classes beyond the second change places
-/// too, and the margins of other samples differ.
-const SAFETY: f64 = 0.9;
+/// Classes behind the best one whose difference from it is looked at. Four tell more than the second
+/// alone, and their errors are a little larger than its: that is the margin of safety for other samples.
+const RIVALS: usize = 4;
 
 /// What is to be reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,8 +52,11 @@ pub struct Fidelity {
     /// The share of samples with the same best class.
     pub agreement: f64,
     /// The agreement expected of other samples: the share that keeps its best class if the errors of
-    /// the best two classes' difference, which were measured on these, may meet any margin.
+    /// the difference of the best class and those behind it, which were measured on these, may meet
+    /// any margin.
     pub expected: f64,
+    /// The standard error of `expected`, of few margins and few samples.
+    pub expected_error: f64,
     /// The share of labelled samples whose best class is the label.
     pub top1: Option<f64>,
     /// How many samples were measured.
@@ -68,19 +72,18 @@ impl Goal {
                 let n = f.samples as f64;
                 let differ = ((1.0 - f.agreement) * n).round();
                 let allowed = ((1.0 - a) * n - 1e-9).ceil();
-                differ <= allowed && 1.0 - f.expected <= SAFETY * (1.0 - a) + 1e-9
+                differ <= allowed && f.expected >= a - 1e-9
             }
             Goal::Sqnr(db) => f.sqnr_db >= db,
             Goal::Top1(share) => f.top1.is_some_and(|t| t >= share),
         }
     }
 
-    /// What is better has more; finer than the goal itself, which moves in steps.
+    /// What is better has more, in dB: the agreement of few samples depends on chance, their noise hardly.
     fn score(self, f: &Fidelity) -> f64 {
         match self {
-            Goal::Agreement(_) => f.expected + 1e-3 * f.sqnr_db,
-            Goal::Sqnr(_) => f.sqnr_db,
-            Goal::Top1(_) => f.top1.unwrap_or(0.0) + 1e-3 * f.sqnr_db,
+            Goal::Agreement(_) | Goal::Sqnr(_) => f.sqnr_db,
+            Goal::Top1(_) => 1e3 * f.top1.unwrap_or(0.0) + f.sqnr_db,
         }
     }
 }
@@ -124,6 +127,18 @@ impl<'a> Reference<'a> {
         Ok(())
     }
 
+    /// The mean ratio of noise to signal of a model's outputs: what many samples lose a little by and
+    /// what few lose much by count alike, unlike in a mean of dB.
+    ///
+    /// # Errors
+    /// A model that does not run.
+    pub fn noise(&self, graph: &Graph, workers: usize) -> daq::Result<f64> {
+        let found = outputs(graph, self.samples, workers)?;
+        let ratio = |(found, expected)| 10f64.powf(-sqnr_db(expected, found) / 10.0);
+        let all = found.iter().zip(&self.outputs).map(|(f, e)| ratio((f, e)));
+        Ok(all.sum::<f64>() / found.len().max(1) as f64)
+    }
+
     /// How near a model comes.
     ///
     /// # Errors
@@ -142,9 +157,10 @@ impl<'a> Reference<'a> {
             let (y, reference) = (y.data::<f32>(), reference.data::<f32>());
             let (order, wanted) = (ranking(y), ranking(reference));
             agree += f64::from(u8::from(order.first() == wanted.first()));
-            if let [a, b, ..] = wanted[..] {
+            if let Some((&best, rivals)) = wanted.split_first() {
                 let off = |c: usize| f64::from(y[c]) - f64::from(reference[c]);
-                noise.push(off(a) - off(b));
+                let rivals = rivals.iter().take(RIVALS);
+                noise.push(rivals.map(|&rival| (off(best) - off(rival)).abs()).collect());
             }
             if let Some((classes, offset)) = self.classes
                 && let Some(class) = classes.class(&self.samples.name(i))
@@ -153,10 +169,12 @@ impl<'a> Reference<'a> {
                 right += f64::from(u8::from(order.first() == Some(&(class + offset))));
             }
         }
+        let (expected, expected_error) = kept(&self.margins, &noise);
         Ok(Fidelity {
             sqnr_db: sqnr / n,
             agreement: agree / n,
-            expected: kept(&self.margins, noise),
+            expected,
+            expected_error,
             top1: (labelled > 0.0).then(|| right / labelled),
             samples: found.len(),
         })
@@ -171,17 +189,27 @@ fn margin(outputs: &[Tensor]) -> Option<f64> {
     }
 }
 
-/// The share of pairs of a margin and an error, of either sign, that leave the best class in place.
-/// Not the share of a normal distribution: a few large errors would count for all.
-fn kept(margins: &[f64], mut errors: Vec<f64>) -> f64 {
-    if margins.is_empty() || errors.is_empty() {
-        return 1.0;
-    }
-    errors.iter_mut().for_each(|error| *error = error.abs());
-    errors.sort_by(f64::total_cmp);
-    let lost = |margin: &f64| errors.len() - errors.partition_point(|error| error < margin);
-    let lost: usize = margins.iter().map(lost).sum();
-    1.0 - lost as f64 / (2 * margins.len() * errors.len()) as f64
+/// The share of pairs of a margin and an error, of either sign, that leave the best class in place, and
+/// its standard error. `errors` are the sizes of those of each sample. Not the share of a normal
+/// distribution: a few large errors would count for all.
+fn kept(margins: &[f64], errors: &[Vec<f64>]) -> (f64, f64) {
+    let lost = |margin: f64, errors: &[f64]| {
+        let beyond = errors.iter().filter(|&&error| error >= margin).count();
+        beyond as f64 / (2 * errors.len().max(1)) as f64
+    };
+    let by_margin = margins.iter().map(|&m| mean(errors.iter().map(|e| lost(m, e))).0);
+    let by_sample = errors.iter().map(|e| mean(margins.iter().map(|&m| lost(m, e))).0);
+    let ((share, a), (_, b)) = (mean(by_margin), mean(by_sample));
+    (1.0 - share, a.hypot(b))
+}
+
+/// A mean and its standard error; 0 of nothing.
+fn mean(numbers: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (n, sum, squares) =
+        numbers.fold((0.0, 0.0, 0.0), |(n, s, q), x| (n + 1.0, s + x, q + x * x));
+    let mean = sum / f64::max(n, 1.0);
+    let variance = (squares - n * mean * mean) / f64::max(n - 1.0, 1.0);
+    (mean, (variance.max(0.0) / f64::max(n, 1.0)).sqrt())
 }
 
 fn outputs(graph: &Graph, samples: &dyn Samples, workers: usize) -> daq::Result<Vec<Vec<Tensor>>> {
@@ -263,13 +291,26 @@ impl Samples for Kept<'_> {
 }
 
 impl Search<'_> {
-    /// Climbs the ladder.
+    /// Climbs the ladder, then makes the best recipe's model of all samples: those held back have judged.
     ///
     /// # Errors
     /// [`PipelineError`] of the first recipe; others that fail are passed over.
     pub fn run(&self, progress: &dyn Progress) -> Result<Found, PipelineError> {
         let start = Instant::now();
         let over = || self.budget.is_some_and(|budget| start.elapsed() >= budget);
+        let mut best = self.climb(progress, &over)?;
+        if !over() {
+            best.prepared = prepare(self.float, self.samples, &best.recipe, progress)?;
+            best.quantized = best.prepared.quantize(self.samples, &best.recipe, progress)?;
+        }
+        Ok(best)
+    }
+
+    fn climb(
+        &self,
+        progress: &dyn Progress,
+        over: &dyn Fn() -> bool,
+    ) -> Result<Found, PipelineError> {
         let workers = self.recipe.workers;
         let kept = Kept(self.samples);
         let held = Part { samples: self.samples, first: HELD_BACK - 1, count: HELD_BACK };
@@ -294,13 +335,13 @@ impl Search<'_> {
             let Some(recipe) = change(&best.recipe) else { continue };
             let what = format!("{}, {}", recipe.method, recipe.recovery);
             if let Ok(found) = attempt(&recipe, what)
-                && self.goal.score(&found.fidelity) > self.goal.score(&best.fidelity)
+                && self.goal.score(&found.fidelity) > self.goal.score(&best.fidelity) + GAIN
             {
                 best = found;
             }
         }
         if !best.reached && !over() {
-            self.leave_in_float(&mut best, &kept, &reference, progress, &over)?;
+            self.leave_in_float(&mut best, &kept, &reference, progress, over)?;
         }
         Ok(best)
     }
@@ -314,14 +355,14 @@ impl Search<'_> {
         progress: &dyn Progress,
         over: &dyn Fn() -> bool,
     ) -> Result<(), PipelineError> {
-        let order = self.costs(best, kept, progress, over)?;
+        let order = self.steps(best, kept, progress, over)?;
         let base = best.recipe.clone();
         let mut attempt = |count: usize| -> Result<bool, PipelineError> {
             let mut recipe = base.clone();
             recipe.options.exclude.extend(order[..count].iter().flatten().cloned());
             let quantized = best.prepared.quantize(kept, &recipe, progress)?;
             let fidelity = reference.measure(&quantized.graph, recipe.workers)?;
-            let what = format!("{count} of {} parts in float", order.len());
+            let what = format!("{count} of {} steps to float", order.len());
             (self.tried)(&Tried { what, fidelity });
             let reached = self.goal.holds(&fidelity);
             let better = self.goal.score(&fidelity) > self.goal.score(&best.fidelity);
@@ -350,10 +391,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The parts of the model, the dearest for its arithmetic first: each an operator with weights and
-    /// what follows up to the next one. The cost of a part is the output's noise when only it is in 8
-    /// bits.
-    fn costs(
+    /// What to leave in float, step by step, those first that end the most noise for their arithmetic.
+    fn steps(
         &self,
         best: &Found,
         kept: &dyn Samples,
@@ -364,49 +403,16 @@ impl Search<'_> {
         let few = Part { samples: kept, first: 0, count: kept.len().div_ceil(FEW).max(1) };
         let few = Loaded::all(&few);
         let reference = Reference::of(graph, &few, None, best.recipe.workers)?;
-        let mut parts: Vec<Vec<String>> = Vec::new();
-        let mut macs: Vec<f64> = Vec::new();
-        for (node, decision) in graph.nodes.iter().zip(&best.quantized.decisions) {
-            if decision.float_because.is_some() {
-                continue;
-            }
-            if parts.is_empty() || node.op.quantization() == Quantization::Weighted {
-                parts.push(Vec::new());
-                macs.push(0.0);
-            }
-            let last = parts.len() - 1;
-            // What moves codes is in float where its input is.
-            if !matches!(node.op.quantization(), Quantization::Moves | Quantization::Averages) {
-                parts[last].push(graph.node_name(node).to_string());
-            }
-            macs[last] += decision.macs as f64;
-        }
-        let total: f64 = macs.iter().sum::<f64>().max(1.0);
-        progress.stage("measuring operators", parts.len());
-        let mut costs = Vec::new();
-        for (i, own) in macs.iter().enumerate() {
-            if over() {
-                break;
-            }
-            let others =
-                parts.iter().enumerate().filter(|(j, _)| *j != i).flat_map(|(_, p)| p.clone());
-            let options = QuantizeOptions {
-                exclude: best.recipe.options.exclude.iter().cloned().chain(others).collect(),
-                ..best.recipe.options.clone()
-            };
-            let recipe = Recipe {
-                options,
-                recovery: Recovery { activation_bias: false, ..best.recipe.recovery },
-                ..best.recipe.clone()
-            };
-            let quantized = best.prepared.quantize(kept, &recipe, progress)?;
-            let fidelity = reference.measure(&quantized.graph, recipe.workers)?;
-            let noise = 10f64.powf(-fidelity.sqnr_db / 10.0);
-            costs.push((noise / (own / total + OVERHEAD), i));
+        let mut sensitivity = Sensitivity::new(graph, &best.quantized);
+        progress.stage("measuring roundings", sensitivity.len());
+        sensitivity.measure(&|graph| {
             progress.step();
-        }
-        costs.sort_by(|a, b| b.0.total_cmp(&a.0));
-        Ok(costs.into_iter().map(|(_, i)| parts[i].clone()).collect())
+            match over() {
+                true => Ok::<_, PipelineError>(None),
+                false => Ok(Some(reference.noise(graph, best.recipe.workers)?)),
+            }
+        })?;
+        Ok(sensitivity.order())
     }
 }
 
@@ -436,8 +442,15 @@ mod tests {
     #[test]
     fn an_error_may_meet_any_margin() {
         // Of 6 pairs, 2 and 3 exceed the margin of 1, 3 that of 2.5: 3 in one of two directions.
-        assert_eq!(kept(&[1.0, 2.5], vec![0.5, -2.0, 3.0]), 1.0 - 3.0 / 12.0);
-        assert_eq!((kept(&[], vec![1.0]), kept(&[1.0], vec![])), (1.0, 1.0));
+        let errors = [vec![0.5], vec![2.0], vec![3.0]];
+        let (share, error) = kept(&[1.0, 2.5], &errors);
+        assert!((share - (1.0 - 3.0 / 12.0)).abs() < 1e-12, "{share}");
+        // By margin 1/3 and 1/6 are lost: variance 1/72, of two. By sample 0, 1/4 and 1/2: 1/16, of three.
+        let variance: f64 = 1.0 / 72.0 / 2.0 + 1.0 / 16.0 / 3.0;
+        assert!((error - variance.sqrt()).abs() < 1e-12, "{error}");
+        // Errors of one sample count for it together.
+        assert_eq!(kept(&[1.0], &[vec![0.5, 2.0], vec![2.0, 2.0]]).0, 1.0 - (0.25 + 0.5) / 2.0);
+        assert_eq!((kept(&[], &[vec![1.0]]), kept(&[1.0], &[])), ((1.0, 0.0), (1.0, 0.0)));
     }
 
     #[test]
@@ -447,12 +460,13 @@ mod tests {
                 sqnr_db: 20.0,
                 agreement,
                 expected,
+                expected_error: 0.004,
                 top1: None,
                 samples: 33,
             })
         };
         assert!(of(1.0, 0.985) && of(32.0 / 33.0, 0.983));
-        assert!(!of(31.0 / 33.0, 0.99) && !of(1.0, 0.981));
+        assert!(!of(31.0 / 33.0, 0.99) && !of(1.0, 0.979));
     }
 
     #[test]

@@ -1,0 +1,353 @@
+//! Where the noise of an 8-bit model comes from, and which operators to leave in float so that most of it
+//! goes for the least arithmetic.
+//!
+//! Each rounding is measured alone, in the float model: a tensor for one of its readers, or the weights of
+//! one operator. Noise of small roundings adds up, so what remains with some operators in float is the sum
+//! over the roundings that remain. A tensor stays as it is where both who computes it and who reads it are
+//! in float; hence pairs of neighbours count, not single operators only: an addition beside another costs
+//! no multiplication and ends a rounding.
+
+use std::collections::BTreeSet;
+
+use daq::ops::{DequantizeLinear, Quantization, QuantizeLinear, eval};
+use daq::{DType, Graph, Node, Tensor, Value, ValueId};
+
+use crate::passes::unique;
+use crate::quantize::{Decision, Quantized};
+
+/// The share of a model's arithmetic that an operator in float costs beside its own.
+const OVERHEAD: f64 = 0.002;
+
+/// A part of the model that is in 8 bits or in float as a whole: an operator, with the activation that
+/// it absorbs and with operators that follow their input.
+type Unit = usize;
+
+/// One rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rounding {
+    /// An input of a node.
+    Input(usize, usize),
+    /// An output of the graph, by its position.
+    Output(usize),
+    /// A node's weights and bias.
+    Weights(usize),
+}
+
+/// A rounding that lies between two units, or within one; `None` is what is in float anyway.
+#[derive(Clone, Debug)]
+struct Source {
+    from: Option<Unit>,
+    to: Option<Unit>,
+    rounding: Rounding,
+    noise: f64,
+}
+
+impl Source {
+    /// Whether it remains when some units are in float.
+    fn remains(&self, in_float: &BTreeSet<Unit>) -> bool {
+        let codes = |unit: Option<Unit>| unit.is_some_and(|unit| !in_float.contains(&unit));
+        codes(self.from) || codes(self.to)
+    }
+}
+
+/// What a float model's operators cost and what their 8-bit form loses.
+pub struct Sensitivity<'a> {
+    float: &'a Graph,
+    quantized: &'a Graph,
+    /// For each unit the names that leave it in float.
+    names: Vec<Vec<String>>,
+    /// For each unit its share of the arithmetic.
+    macs: Vec<f64>,
+    sources: Vec<Source>,
+}
+
+impl<'a> Sensitivity<'a> {
+    /// The roundings of a quantized model; none is measured yet.
+    pub fn new(float: &'a Graph, quantized: &'a Quantized) -> Sensitivity<'a> {
+        let (units, names, macs) = units(float, &quantized.decisions);
+        let quantized = &quantized.graph;
+        let producers = float.producers();
+        let unit_of = |id: ValueId| producers[id].and_then(|node| units[node]);
+        let rounded = |id: &ValueId| codes_of(float, quantized, *id).is_some();
+        let mut sources = Vec::new();
+        for (i, node) in float.nodes.iter().enumerate() {
+            let quantization = node.op.quantization();
+            if quantization == Quantization::Moves {
+                continue;
+            }
+            for (k, id) in node.inputs.iter().enumerate() {
+                let Some(id) = id.filter(rounded) else { continue };
+                let rounding = Rounding::Input(i, k);
+                sources.push(Source { from: unit_of(id), to: units[i], rounding, noise: 0.0 });
+            }
+            if quantization == Quantization::Weighted && units[i].is_some() {
+                let (from, to, rounding) = (units[i], units[i], Rounding::Weights(i));
+                sources.push(Source { from, to, rounding, noise: 0.0 });
+            }
+        }
+        for (i, id) in float.outputs.iter().enumerate().filter(|(_, id)| rounded(id)) {
+            let rounding = Rounding::Output(i);
+            sources.push(Source { from: unit_of(*id), to: None, rounding, noise: 0.0 });
+        }
+        sources.retain(|s| s.from.is_some() || s.to.is_some());
+        Sensitivity { float, quantized, names, macs, sources }
+    }
+
+    /// How many roundings there are.
+    pub fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// Measures every rounding. `noise` tells the noise of a graph's output as a part of the signal, `None`
+    /// to stop; what is left unmeasured counts nothing.
+    ///
+    /// # Errors
+    /// Those of `noise`.
+    pub fn measure<E>(
+        &mut self,
+        noise: &dyn Fn(&Graph) -> Result<Option<f64>, E>,
+    ) -> Result<(), E> {
+        for source in &mut self.sources {
+            let Some(graph) = rounded(self.float, self.quantized, source.rounding) else {
+                continue;
+            };
+            match noise(&graph)? {
+                Some(noise) => source.noise = noise,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Names to leave in float, step by step: each time the operator, or the neighbours, that end the
+    /// most noise for their arithmetic.
+    pub fn order(&self) -> Vec<Vec<String>> {
+        let mut in_float = BTreeSet::new();
+        let mut order = Vec::new();
+        while in_float.len() < self.names.len() {
+            let Some(next) = self.next(&in_float) else { break };
+            order.push(next.iter().flat_map(|&unit| self.names[unit].clone()).collect());
+            in_float.extend(next);
+        }
+        order
+    }
+
+    fn next(&self, in_float: &BTreeSet<Unit>) -> Option<BTreeSet<Unit>> {
+        let singles = (0..self.names.len()).map(|unit| BTreeSet::from([unit]));
+        let pairs = self.sources.iter().filter_map(|s| Some(BTreeSet::from([s.from?, s.to?])));
+        let mut best: Option<(f64, BTreeSet<Unit>)> = None;
+        for step in singles.chain(pairs) {
+            let step: BTreeSet<Unit> = step.difference(in_float).copied().collect();
+            if step.is_empty() {
+                continue;
+            }
+            let after = in_float.union(&step).copied().collect();
+            let ends = |s: &&Source| s.remains(in_float) && !s.remains(&after);
+            let gain: f64 = self.sources.iter().filter(ends).map(|s| s.noise).sum();
+            let cost: f64 = step.iter().map(|&unit| self.macs[unit] + OVERHEAD).sum();
+            if best.as_ref().is_none_or(|(most, _)| gain / cost > *most) {
+                best = Some((gain / cost, step));
+            }
+        }
+        best.map(|(_, step)| step)
+    }
+}
+
+/// The unit of each node, where it is in 8 bits; names and share of the arithmetic of each unit.
+fn units(float: &Graph, decisions: &[Decision]) -> (Vec<Option<Unit>>, Vec<Vec<String>>, Vec<f64>) {
+    let producers = float.producers();
+    let total = decisions.iter().map(|d| d.macs).sum::<u64>().max(1) as f64;
+    let mut units: Vec<Option<Unit>> = vec![None; float.nodes.len()];
+    let (mut names, mut macs) = (Vec::<Vec<String>>::new(), Vec::new());
+    for (i, (node, decision)) in float.nodes.iter().zip(decisions).enumerate() {
+        if decision.float_because.is_some() {
+            continue;
+        }
+        let follows =
+            matches!(node.op.quantization(), Quantization::Moves | Quantization::Averages);
+        let input = node.inputs.first().copied().flatten();
+        let before = input.and_then(|id| producers[id]).and_then(|node| units[node]);
+        let unit = match before.filter(|_| follows || node.op.clamp().is_some()) {
+            Some(unit) => unit,
+            None => {
+                names.push(Vec::new());
+                macs.push(0.0);
+                names.len() - 1
+            }
+        };
+        // What follows its input is in float where that is.
+        if !follows {
+            names[unit].push(decision.node.clone());
+        }
+        macs[unit] += decision.macs as f64 / total;
+        units[i] = Some(unit);
+    }
+    (units, names, macs)
+}
+
+/// The value of codes that a float value became.
+fn codes_of<'a>(float: &Graph, quantized: &'a Graph, id: ValueId) -> Option<&'a Value> {
+    let value = &float.values[id];
+    let codes = &quantized.values[quantized.find_value(&value.name)?];
+    let same = codes.shape == value.shape && codes.dtype == DType::U8;
+    (value.data.is_none() && same && codes.quant.is_some()).then_some(codes)
+}
+
+/// The float graph with one rounding.
+fn rounded(float: &Graph, quantized: &Graph, rounding: Rounding) -> Option<Graph> {
+    let mut graph = float.clone();
+    match rounding {
+        Rounding::Input(node, k) => {
+            let id = graph.nodes[node].inputs[k]?;
+            let (real, nodes) = round_trip(&mut graph, quantized, id)?;
+            graph.nodes[node].inputs[k] = Some(real);
+            graph.nodes.splice(node..node, nodes);
+        }
+        Rounding::Output(i) => {
+            let id = graph.outputs[i];
+            let (real, nodes) = round_trip(&mut graph, quantized, id)?;
+            graph.outputs[i] = real;
+            graph.nodes.extend(nodes);
+        }
+        Rounding::Weights(node) => {
+            let name = graph.node_name(&graph.nodes[node]).to_string();
+            let twin = quantized.nodes.iter().find(|n| quantized.node_name(n) == name)?;
+            graph.nodes[node].op = twin.op.clone();
+            for k in 1..twin.inputs.len() {
+                let Some(value) = twin.inputs[k].map(|id| &quantized.values[id]) else { continue };
+                let codes = value.data.as_ref()?.quantized_view(value.quant.as_ref());
+                let real = Tensor::from_slice(&value.shape, &eval::dequantize(&codes));
+                let name = unique(&graph, &format!("{name}_rounded"));
+                let id = graph.add_value(Value::constant(name, real));
+                let inputs = &mut graph.nodes[node].inputs;
+                inputs.resize(inputs.len().max(k + 1), None);
+                inputs[k] = Some(id);
+            }
+        }
+    }
+    Some(graph)
+}
+
+/// A value rounded to its codes, and the nodes that do it.
+fn round_trip(graph: &mut Graph, quantized: &Graph, id: ValueId) -> Option<(ValueId, [Node; 2])> {
+    let quant = codes_of(graph, quantized, id)?.quant.clone()?;
+    let (name, shape) = (graph.values[id].name.clone(), graph.values[id].shape.clone());
+    let codes = Value::new(unique(graph, &format!("{name}_codes")), DType::U8, &shape);
+    let codes = graph.add_value(codes.with_quant(quant));
+    let real = Value::new(unique(graph, &format!("{name}_rounded")), DType::F32, &shape);
+    let real = graph.add_value(real);
+    let node = |op, from, to: ValueId| Node {
+        name: String::new(),
+        op,
+        inputs: vec![Some(from)],
+        outputs: vec![to],
+        doc: String::new(),
+    };
+    let quantize = node(QuantizeLinear::default().into(), id, codes);
+    Some((real, [quantize, node(DequantizeLinear::default().into(), codes, real)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use daq::Op;
+    use daq::ops::Attrs;
+
+    use super::*;
+    use crate::quantize::{QuantizeOptions, quantize};
+    use crate::range::Range;
+
+    /// `a = relu(conv(x))`, `b = a + x`, `c = b + x`, `y = conv(c)`.
+    fn model() -> (Graph, Quantized) {
+        let mut g = Graph::default();
+        let shape = [1, 1, 2, 2];
+        let x = g.add_value(Value::new("x", DType::F32, &shape));
+        let w = Tensor::from_slice(&[1, 1, 1, 1], &[2f32]);
+        let mut node = |op: &str, inputs: &[ValueId], output: &str| {
+            let op = Op::from_attrs(op, &Attrs::new()).unwrap().unwrap();
+            let mut inputs: Vec<_> = inputs.iter().map(|&i| Some(i)).collect();
+            if op.name() == "Conv" {
+                inputs.push(Some(g.add_value(Value::constant(format!("w_{output}"), w.clone()))));
+            }
+            let y = g.add_value(Value::new(output, DType::F32, &shape));
+            let name = format!("{}_{output}", op.name());
+            g.nodes.push(Node { name, op, inputs, outputs: vec![y], doc: String::new() });
+            y
+        };
+        let c = node("Conv", &[x], "conv");
+        let a = node("Relu", &[c], "a");
+        let b = node("Add", &[a, x], "b");
+        let c = node("Add", &[b, x], "c");
+        let y = node("Conv", &[c], "y");
+        (g.inputs, g.outputs) = (vec![x], vec![y]);
+        let range = Range { min: 0.0, max: 2.55 };
+        let ranges = ["x", "a", "b", "c", "y"].map(|name| (name.to_string(), range));
+        let quantized = quantize(&g, &ranges.into(), &QuantizeOptions::default()).unwrap();
+        (g, quantized)
+    }
+
+    #[test]
+    fn what_ends_most_noise_for_its_arithmetic_comes_first() {
+        let (float, quantized) = model();
+        let mut found = Sensitivity::new(&float, &quantized);
+        // x three times, a, b, c, y, and two weights.
+        assert_eq!(found.len(), 9);
+        let noise = |graph: &Graph| {
+            graph.validate().unwrap();
+            let rounds = graph.nodes.iter().find(|n| n.op.name() == "DequantizeLinear");
+            let rounded = rounds.map(|n| graph.values[n.outputs[0]].name.as_str());
+            Ok::<_, Infallible>(Some(match rounded {
+                Some("b_rounded") => 5.0,
+                Some("y_rounded") => 8.0,
+                Some(_) => 0.0,
+                // The weights of the convolutions.
+                None => 0.5,
+            }))
+        };
+        found.measure(&noise).unwrap();
+        // The additions multiply nothing and together end the rounding between them; the output's
+        // rounding goes with the last convolution; what is absorbed goes with the first.
+        let order = found.order();
+        assert_eq!(order[0], ["Add_b", "Add_c"]);
+        assert_eq!(order[1], ["Conv_y"]);
+        assert_eq!(order[2], ["Conv_conv", "Relu_a"]);
+        assert_eq!(order.len(), 3);
+    }
+
+    #[test]
+    fn stopping_leaves_the_rest_unmeasured() {
+        let (float, quantized) = model();
+        let mut found = Sensitivity::new(&float, &quantized);
+        found.measure(&|_| Ok::<_, Infallible>(None)).unwrap();
+        assert!(found.sources.iter().all(|s| s.noise == 0.0));
+    }
+
+    #[test]
+    fn one_rounding_at_a_time() {
+        let (float, quantized) = model();
+        let run = |graph: Graph, x: [f32; 4]| {
+            let mut y = [0f32; 4];
+            let model = daq::Model::from_graph(graph).unwrap();
+            model.session(1).predict(&[&x], &mut [&mut y]).unwrap();
+            y
+        };
+        // 2 (2x + 2x), with x or what is computed of it rounded to hundredths, up to 2.55.
+        let x = [0.1, 0.204, 0.206, 1.0];
+        let with = |rounding| run(rounded(&float, &quantized.graph, rounding).unwrap(), x);
+        let near = |got: [f32; 4], wanted: [f32; 4]| {
+            let off = got.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off < 1e-5, "{got:?} {wanted:?}");
+        };
+        near(run(float.clone(), x), x.map(|x| 8.0 * x));
+        near(with(Rounding::Input(2, 1)), [0.8, 2.0 * 0.812, 2.0 * 0.828, 8.0]);
+        near(with(Rounding::Input(4, 0)), [0.8, 2.0 * 0.82, 2.0 * 0.82, 2.0 * 2.55]);
+        near(with(Rounding::Output(0)), [0.8, 1.63, 1.65, 2.55]);
+        near(with(Rounding::Weights(0)), x.map(|x| 8.0 * x));
+    }
+}
