@@ -14,6 +14,7 @@ use daq_quant::pipeline::{self, Recipe, Recovery, prepare};
 use daq_quant::preprocess::Preprocess;
 use daq_quant::qdq::{self, FLOAT_OUTPUT};
 use daq_quant::quantize::{QuantizeOptions, Weights};
+use daq_quant::recover::absorption::ABSORBED;
 use daq_quant::recover::equalize::EQUALIZED;
 use daq_quant::samples::{PREPROCESS, PreparedDataset, preprocess_of};
 use daq_quant::table::Table;
@@ -167,6 +168,9 @@ pub fn quantize<'py>(
         describe(&mut done.graph, &float, &options, carried);
         if let Some(scales) = &prepared.equalized {
             done.graph.metadata.insert(EQUALIZED.into(), scales.clone());
+        }
+        if let Some(shifts) = &prepared.absorbed {
+            done.graph.metadata.insert(ABSORBED.into(), shifts.clone());
         }
         let unfolded = qdq::unfold(&done.graph);
         let table = match &table {

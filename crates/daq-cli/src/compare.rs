@@ -9,6 +9,7 @@ use daq_quant::calibrate::Samples;
 use daq_quant::compare::{CompareOptions, Comparison, HURTS_DB, OperatorError, compare};
 use daq_quant::evaluate::Classes;
 use daq_quant::preprocess_check::{self, PreprocessCheck};
+use daq_quant::recover::absorption::{self, ABSORBED};
 use daq_quant::recover::equalize::{self, EQUALIZED};
 use daq_quant::report::{Suggestions, Trial};
 use daq_quant::samples::PreparedDataset;
@@ -78,13 +79,12 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     // Operators can be compared only at the same scales of their channels; quantizing again starts
     // from the model as it was.
     let original = float.clone();
-    if let Some(scales) = quantized.metadata.get(EQUALIZED)
-        && !equalize::repeat(&mut float, scales)
+    let made = |key| quantized.metadata.get(key);
+    if made(EQUALIZED).is_some_and(|scales| !equalize::repeat(&mut float, scales))
+        || made(ABSORBED).is_some_and(|shifts| !absorption::repeat(&mut float, shifts))
     {
         let (quantized, float) = (args.quantized.display(), args.float.display());
-        bail!(
-            "{quantized} was equalized from another model than {float}; give the one that it was made of"
-        );
+        bail!("{quantized} was made of another model than {float}; give its own float model");
     }
     let known = model::preprocess(&quantized, &args.quantized)?;
     let settings = args.preprocess.settings(known)?;

@@ -18,7 +18,7 @@ use daq_quant::pipeline::{Prepared, Recipe, Recovery, prepare};
 use daq_quant::preprocess_check::{self, PreprocessCheck};
 use daq_quant::qdq::{self, FLOAT_OUTPUT};
 use daq_quant::quantize::{Decision, QuantizeOptions, Quantized, Weights, quantize};
-use daq_quant::recover::equalize;
+use daq_quant::recover::{absorption, equalize};
 use daq_quant::samples::{PREPROCESS, PreparedDataset};
 use daq_quant::table::Table;
 use daq_quant::target::Fidelity;
@@ -85,10 +85,11 @@ pub struct Args {
     /// each tensor the one with the least measured error of the model's output (slow).
     #[arg(long, value_name = "METHOD", default_value_t)]
     pub calibration: CalibrationMethod,
-    /// Passes that win back accuracy: equalize, weight-scales, rounding, bias, activation-bias;
-    /// none, default, all
+    /// Passes that win back accuracy: equalize, absorption, weight-scales, rounding, bias,
+    /// activation-bias; none, default, all
     ///
-    /// equalize: scale channels across layers so that activations use their codes. weight-scales:
+    /// equalize: scale channels across layers so that activations use their codes. absorption: keep
+    /// what a channel never falls below in the bias of the layer behind. weight-scales:
     /// clip weights where that lowers the error. rounding: round weights so that they make up for
     /// each other's errors. bias: correct biases for rounded weights. activation-bias: correct them
     /// for quantized activations, layer by layer (slow).
@@ -357,6 +358,8 @@ pub struct Made {
     pub float: Graph,
     /// These scales.
     pub equalized: Option<String>,
+    /// How far its channels are shifted.
+    pub absorbed: Option<String>,
     pub recipe: Recipe,
     /// What was asked for, where it was, how near the model comes, and whether that is enough.
     pub target: Option<Reached>,
@@ -370,8 +373,8 @@ impl Made {
         recipe: Recipe,
         target: Option<Reached>,
     ) -> Made {
-        let Prepared { float, equalized, calibration, .. } = prepared;
-        Made { quantized, calibration, float, equalized, recipe, target }
+        let Prepared { float, equalized, absorbed, calibration, .. } = prepared;
+        Made { quantized, calibration, float, equalized, absorbed, recipe, target }
     }
 
     /// The flags that make this model: those given, with what a search has settled.
@@ -443,8 +446,9 @@ fn from_statistics(float: &Graph, args: &Args) -> Result<Made> {
     }
     let recipe = recipe(args);
     let quantized = quantize(float, &calibration.ranges_of(float), &recipe.options)?;
-    let (float, equalized) = (float.clone(), None);
-    Ok(Made { quantized, calibration, float, equalized, recipe, target: None })
+    let float = float.clone();
+    let (equalized, absorbed, target) = (None, None, None);
+    Ok(Made { quantized, calibration, float, equalized, absorbed, recipe, target })
 }
 
 /// Writes into the model's metadata what later commands want to know.
@@ -466,6 +470,9 @@ fn describe(
     graph.metadata.insert(OPTIONS.into(), options);
     if let Some(scales) = &made.equalized {
         graph.metadata.insert(equalize::EQUALIZED.into(), scales.clone());
+    }
+    if let Some(shifts) = &made.absorbed {
+        graph.metadata.insert(absorption::ABSORBED.into(), shifts.clone());
     }
     graph.metadata.insert(VERSION.into(), env!("CARGO_PKG_VERSION").into());
 }

@@ -12,7 +12,7 @@ use crate::observe::CalibrationMethod;
 use crate::quantize::{QuantizeError, QuantizeOptions, Quantized, Ranges, quantize, quantize_with};
 use crate::recover::moments::{AllMoments, moments};
 use crate::recover::statistics::statistics;
-use crate::recover::{activation_bias, equalize};
+use crate::recover::{absorption, activation_bias, equalize};
 use crate::saved::Part;
 
 /// Samples that biases are corrected on, layer by layer.
@@ -26,6 +26,8 @@ const MOMENT_SAMPLES: usize = 50;
 pub struct Recovery {
     /// Cross-layer equalization; see [`equalize`].
     pub equalize: bool,
+    /// Bias absorption; see [`absorption`].
+    pub absorption: bool,
     /// Weight scales of least error; see [`weight_scales`](crate::recover::weight_scales).
     pub weight_scales: bool,
     /// Rounding that makes up for its errors; see [`rounding`](crate::recover::rounding).
@@ -41,6 +43,7 @@ impl Recovery {
     /// No pass.
     pub const NONE: Recovery = Recovery {
         equalize: false,
+        absorption: false,
         weight_scales: false,
         rounding: false,
         bias: false,
@@ -52,9 +55,10 @@ impl Recovery {
     }
 
     /// Names and switches of all passes, in the order in which they run.
-    fn passes(&mut self) -> [(&'static str, &mut bool); 5] {
+    fn passes(&mut self) -> [(&'static str, &mut bool); 6] {
         [
             ("equalize", &mut self.equalize),
+            ("absorption", &mut self.absorption),
             ("weight-scales", &mut self.weight_scales),
             ("rounding", &mut self.rounding),
             ("bias", &mut self.bias),
@@ -156,6 +160,9 @@ pub struct Prepared {
     /// The scales of its channels, where it was equalized; see
     /// [`EQUALIZED`](crate::recover::equalize::EQUALIZED).
     pub equalized: Option<String>,
+    /// How far its channels are shifted, where biases were absorbed; see
+    /// [`ABSORBED`](crate::recover::absorption::ABSORBED).
+    pub absorbed: Option<String>,
     /// What calibration saw.
     pub calibration: Calibration,
     /// The ranges chosen.
@@ -183,6 +190,12 @@ pub fn prepare(
         progress.stage("measuring channels", samples.len());
         let statistics = statistics(&float, samples, recipe.workers, &step)?;
         equalized = equalize::equalize(&mut float, &statistics);
+    }
+    let mut absorbed = None;
+    if recipe.recovery.absorption {
+        progress.stage("measuring channels", samples.len());
+        let statistics = statistics(&float, samples, recipe.workers, &step)?;
+        absorbed = absorption::absorb(&mut float, &statistics);
     }
     progress.stage("calibrating", samples.len());
     let options = CalibrateOptions {
@@ -220,7 +233,7 @@ pub fn prepare(
             auto::better(&float, candidates, samples, &quantized, recipe.workers)?;
         (ranges, made) = (chosen, Some((options, model)));
     }
-    Ok(Prepared { float, equalized, calibration, ranges, moments, made })
+    Ok(Prepared { float, equalized, absorbed, calibration, ranges, moments, made })
 }
 
 /// What to quantize, with the passes on integers.
@@ -295,11 +308,13 @@ mod tests {
 
     #[test]
     fn passes_are_read_as_written() {
-        for text in ["none", "equalize,rounding,bias", "weight-scales", "activation-bias"] {
+        for text in
+            ["none", "equalize,rounding,bias", "absorption", "weight-scales", "activation-bias"]
+        {
             assert_eq!(text.parse::<Recovery>().map(|r| r.to_string()), Ok(text.into()));
         }
         assert_eq!("default".parse(), Ok(Recovery::default()));
-        let all = "equalize,weight-scales,rounding,bias,activation-bias";
+        let all = "equalize,absorption,weight-scales,rounding,bias,activation-bias";
         assert_eq!("all".parse::<Recovery>().map(|r| r.to_string()), Ok(all.into()));
         assert_eq!(
             "default, activation-bias".parse::<Recovery>().map(|r| r.activation_bias),

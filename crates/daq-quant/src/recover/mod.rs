@@ -3,6 +3,7 @@
 //! Each is a module of its own that names its paper, works on the float graph or on the integers that
 //! become of its weights, and leaves the arithmetic of the 8-bit model as it is.
 
+pub mod absorption;
 pub mod activation_bias;
 pub mod bias;
 pub mod equalize;

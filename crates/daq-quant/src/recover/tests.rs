@@ -2,6 +2,7 @@
 
 use daq::{Graph, Tensor};
 
+use super::absorption::{self, absorb};
 use super::equalize::{equalize, repeat};
 use super::moments::moments;
 use super::statistics::statistics;
@@ -131,6 +132,54 @@ fn channels_that_anything_else_reads_stay() {
         let seen = statistics(&before, &samples, 1, &|| ()).unwrap();
         assert_eq!(equalize(&mut after, &seen), None, "{op}");
         assert_eq!(after, before);
+    }
+}
+
+#[test]
+fn what_a_channel_never_falls_below_is_absorbed() {
+    let constants = [
+        floats("w", &[2, 1, 1, 1], &[1.0, 1.0]),
+        floats("b", &[2], &[20.0, 1.0]),
+        floats("v", &[1, 2, 1, 1], &[0.5, 4.0]),
+        floats("c", &[1], &[-1.0]),
+        floats("zero", &[], &[0.0]),
+        floats("most", &[], &[21.0]),
+    ];
+    let reader = |pads: &[i64]| node("Conv", &["r", "v", "c"], &["y"], &[ints("pads", pads)]);
+    let of = |activation: NodeProto, pads: &[i64]| {
+        let nodes = [node("Conv", &["x", "w", "b"], &["a"], &[]), activation, reader(pads)];
+        graph(&[1, 1, 1, 4], &constants, &nodes)
+    };
+    let relu = || node("Relu", &["a"], &["r"], &[]);
+    let samples = Fixed(vec![Tensor::from_slice(&[1, 1, 1, 4], &[2f32, -2.0, 2.0, -2.0])]);
+    let absorbed =
+        |graph: &mut Graph| absorb(graph, &statistics(graph, &samples, 1, &|| ()).unwrap());
+    let bias = |graph: &Graph, i: usize| {
+        Weighted::of(graph, &graph.nodes[i]).unwrap().bias(graph).unwrap()
+    };
+
+    let before = of(relu(), &[0; 4]);
+    let mut after = before.clone();
+    let text = absorbed(&mut after).unwrap();
+    same_outputs(&before, &after, &samples);
+    // Channel 0 is 20 on average, with a deviation of 2: 14 goes, half of it to the reader's bias. Channel 1
+    // reaches 0 and stays.
+    assert_eq!(bias(&after, 0), [6.0, 1.0]);
+    assert_eq!(bias(&after, 2), [-1.0 + 7.0]);
+    let mut again = before.clone();
+    assert!(absorption::repeat(&mut again, &text));
+    assert_eq!(again, after);
+    for wrong in ["{", r#"{"r":[[2,1.0]]}"#, r#"{"a":[[0,1.0]]}"#] {
+        assert!(!absorption::repeat(&mut again, wrong), "{wrong}");
+    }
+    assert_eq!(again, after);
+
+    // Padding would stand for 14; a bound of 21 is met by 22; outputs keep their values.
+    let clip = node("Clip", &["a", "zero", "most"], &["r"], &[]);
+    let mut shown = before.clone();
+    shown.outputs.push(shown.find_value("r").unwrap());
+    for mut other in [of(relu(), &[0, 1, 0, 1]), of(clip, &[0; 4]), shown] {
+        assert_eq!(absorbed(&mut other), None);
     }
 }
 
