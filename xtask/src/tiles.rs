@@ -31,7 +31,8 @@ const KERNELS: &[Kernel] = &[
     Kernel {
         target: X86,
         name: "qconv_6x16c4__avxvnni",
-        symbol: "quads_x86..AvxVnni",
+        // The function that has its instructions; the name of the type is not in it.
+        symbol: "quads_x867run_avx17h",
         dot: ("vpdpbusd", 32),
         peer: "5x8c8__avxvnni",
         peer_counts: (10, 5 + 2),
