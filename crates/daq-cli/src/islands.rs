@@ -32,9 +32,12 @@ pub fn islands(graph: &Graph, reasons: &BTreeMap<String, String>) -> Vec<Island>
     let is_float = |id: &usize| graph.values[*id].dtype == DType::F32;
     let floats = |node: &&Node| {
         let conversion = matches!(node.op, Op::QuantizeLinear(_) | Op::DequantizeLinear(_));
+        // A product of codes may give floats.
+        let product = node.op.quantization() == Quantization::Weighted
+            && node.inputs[0].is_some_and(|x| graph.values[x].is_quantized());
         let mut computed =
             node.inputs.iter().flatten().filter(|id| graph.values[**id].data.is_none());
-        !conversion && (node.outputs.iter().any(is_float) || computed.any(is_float))
+        !conversion && !product && (node.outputs.iter().any(is_float) || computed.any(is_float))
     };
     let island = |node: &Node| {
         let name = graph.node_name(node).to_string();
@@ -143,6 +146,16 @@ mod tests {
         (g.inputs, g.outputs) = (vec![q], vec![z]);
         g.validate().unwrap();
         g
+    }
+
+    #[test]
+    fn a_product_of_codes_into_floats_is_no_island() {
+        let mut g = graph();
+        let w = Value::constant("w8", Tensor::from_slice(&[2, 2], &[1i8; 4]));
+        let w = g.add_value(w.with_quant(QuantParams::per_tensor(0.5, 0)));
+        g.nodes = vec![Node { inputs: vec![g.nodes[0].inputs[0], Some(w)], ..g.nodes[2].clone() }];
+        g.validate().unwrap();
+        assert_eq!(islands(&g, &BTreeMap::new()), []);
     }
 
     #[test]

@@ -196,7 +196,7 @@ pub(crate) fn check_shape(shape: &ConvShape) {
 }
 
 /// Panics unless the arguments of a `run` match the shape.
-pub(crate) fn check_run(shape: &ConvShape, input: &[f32], pixels: &Range<usize>, output: &[f32]) {
+pub(crate) fn check_run<X, Y>(shape: &ConvShape, input: &[X], pixels: &Range<usize>, output: &[Y]) {
     assert_eq!(input.len(), shape.input_len(), "length of the input of {shape:?}");
     let inside = pixels.start <= pixels.end && pixels.end <= shape.pixels();
     assert!(inside, "pixels {pixels:?} of {shape:?}");

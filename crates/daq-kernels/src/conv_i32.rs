@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use crate::conv_f32::check_run;
 use crate::conv_u8::{ConvU8Params, PackedConv, Part};
 use crate::conv_u8_dense::DenseConv;
 use crate::conv_u8_quads::QuadPanel;
@@ -86,6 +87,34 @@ const fn dense<Q: Quads>(name: &'static str, isa: Isa) -> ConvI32Kernel {
     }
 }
 
+/// The best kernel that needs no more than `isa` and that this CPU has.
+pub(crate) fn best(shape: &ConvShape, isa: Isa) -> &'static ConvI32Kernel {
+    KERNELS
+        .iter()
+        .filter(|k| k.isa <= isa && k.isa.is_supported())
+        .find(|k| (k.supports)(shape))
+        .expect("the scalar kernel supports everything")
+}
+
+impl ConvI32Kernel {
+    /// The weights in the order that the kernel reads, with the bias and the input's zero point to
+    /// begin with; neither multipliers nor the output's zero point are read.
+    ///
+    /// # Panics
+    /// If a length contradicts the shape, the groups do not divide the channels, a stride is 0, or
+    /// this CPU or the kernel does not support it.
+    pub(crate) fn pack(&self, params: &ConvU8Params) -> Box<dyn PackedConv> {
+        params.check();
+        assert!(
+            self.isa.is_supported() && (self.supports)(&params.shape),
+            "kernel {} cannot compute {:?} on this CPU",
+            self.name,
+            params.shape
+        );
+        (self.pack)(params)
+    }
+}
+
 /// A convolution into sums, its weights in the order that its kernel reads.
 #[derive(Debug)]
 pub struct ConvI32 {
@@ -109,12 +138,7 @@ impl ConvI32 {
     /// # Panics
     /// If a length contradicts the shape, the groups do not divide the channels, or a stride is 0.
     pub fn new(shape: ConvShape, weights: WeightsU8, isa: Isa) -> ConvI32 {
-        let kernel = KERNELS
-            .iter()
-            .filter(|k| k.isa <= isa && k.isa.is_supported())
-            .find(|k| (k.supports)(&shape))
-            .expect("the scalar kernel supports everything");
-        ConvI32::with_kernel(shape, weights, kernel)
+        ConvI32::with_kernel(shape, weights, best(&shape, isa))
     }
 
     /// Packs the weights for `kernel`; for tests and benchmarks, which walk [`KERNELS`].
@@ -135,12 +159,7 @@ impl ConvI32 {
             multipliers: &multipliers,
             output_zero_point: 0,
         };
-        params.check();
-        assert!(
-            kernel.isa.is_supported() && (kernel.supports)(&shape),
-            "kernel {} cannot compute {shape:?} on this CPU",
-            kernel.name
-        );
+        let packed = kernel.pack(&params);
         let (taps, group_in) = (shape.taps(), shape.group_in());
         let mut row = vec![0i16; taps * group_in];
         let mut tap_sums = vec![0i32; taps * shape.out_c];
@@ -155,7 +174,7 @@ impl ConvI32 {
         for tap in tap_sums.chunks_exact(shape.out_c.max(1)) {
             add(&mut sums, tap);
         }
-        ConvI32 { shape, kernel, packed: (kernel.pack)(&params), tap_sums, sums }
+        ConvI32 { shape, kernel, packed, tap_sums, sums }
     }
 
     /// The name of the kernel in use.
@@ -172,13 +191,7 @@ impl ConvI32 {
     /// If a length contradicts the shape.
     pub fn run(&self, input: &[u8], zero_point: u8, pixels: Range<usize>, output: &mut [i32]) {
         let (shape, out_c) = (&self.shape, self.shape.out_c);
-        assert_eq!(input.len(), shape.input_len(), "the input contradicts the shape");
-        assert!(
-            pixels.start <= pixels.end && pixels.end <= shape.pixels(),
-            "pixels {pixels:?} of {}",
-            shape.pixels()
-        );
-        assert_eq!(output.len(), pixels.len() * out_c, "the output contradicts the pixels");
+        check_run(shape, input, &pixels, output);
         if output.is_empty() {
             return;
         }
@@ -225,6 +238,9 @@ struct Plain {
     shape: ConvShape,
     /// `[out_c, taps, group_in]`; of a depthwise convolution, `[taps, channels]`.
     weights: Vec<i16>,
+    /// One for each output channel, or none.
+    bias: Vec<i32>,
+    input_zero_point: i32,
     offsets: Vec<usize>,
     run: unsafe fn(PlainWork),
 }
@@ -268,7 +284,8 @@ impl Plain {
             let places = weights.iter_mut().skip(first).step_by(step);
             places.zip(&row).for_each(|(to, &weight)| *to = weight);
         }
-        Plain { shape, weights, offsets: tap_offsets(&shape), run }
+        let (bias, input_zero_point) = (params.bias.to_vec(), params.input_zero_point.into());
+        Plain { shape, weights, bias, input_zero_point, offsets: tap_offsets(&shape), run }
     }
 }
 
@@ -291,7 +308,10 @@ impl Work for PlainWork<'_> {
         let shape = &conv.shape;
         let mut window = Window::new(shape, first);
         for y in output.chunks_exact_mut(shape.out_c) {
-            y.fill(0);
+            match &*conv.bias {
+                [] => y.fill(0),
+                bias => y.copy_from_slice(bias),
+            }
             match window.inside(shape, 1) {
                 Some(at) => {
                     for (tap, offset) in conv.offsets.iter().enumerate() {
@@ -313,12 +333,12 @@ impl Plain {
     /// Adds the products of a tap whose pixel begins at `at`.
     #[inline(always)]
     fn add_tap(&self, input: &[u8], tap: usize, at: usize, y: &mut [i32]) {
-        let s = &self.shape;
+        let (s, zero_point) = (&self.shape, self.input_zero_point);
         let x = &input[at..][..s.in_c];
         if s.is_depthwise() {
             let weights = &self.weights[tap * s.out_c..][..s.out_c];
             for ((y, &x), &w) in y.iter_mut().zip(x).zip(weights) {
-                *y = y.wrapping_add(i32::from(x) * i32::from(w));
+                *y = y.wrapping_add((i32::from(x) - zero_point) * i32::from(w));
             }
             return;
         }
@@ -327,7 +347,7 @@ impl Plain {
             let x = &x[out / group_out * group_in..][..group_in];
             let weights = &self.weights[(out * s.taps() + tap) * group_in..][..group_in];
             for (&x, &w) in x.iter().zip(weights) {
-                *y = y.wrapping_add(i32::from(x) * i32::from(w));
+                *y = y.wrapping_add((i32::from(x) - zero_point) * i32::from(w));
             }
         }
     }

@@ -18,6 +18,7 @@ pub mod conv_u8;
 #[cfg(target_arch = "x86_64")]
 mod conv_u8_amx;
 mod conv_u8_dense;
+mod conv_u8_f32;
 #[cfg(target_arch = "x86_64")]
 mod conv_u8_panel;
 mod conv_u8_quads;
@@ -71,6 +72,7 @@ pub use conv_f32::{ConvF32, ConvF32Params};
 pub use conv_i32::{ConvI32, ConvI32Kernel};
 pub use conv_shape::ConvShape;
 pub use conv_u8::{ConvU8, ConvU8Kernel, ConvU8Params, WeightsU8};
+pub use conv_u8_f32::ConvU8F32;
 pub use elementwise_f32::{BinaryF32, OperandF32, binary_f32, clamp_f32};
 pub use isa::Isa;
 pub use kernel::Kernel;

@@ -2,7 +2,7 @@
 
 use daq_kernels::conv_i32::{self, ConvI32};
 use daq_kernels::conv_u8::KERNELS;
-use daq_kernels::{ConvShape, ConvU8, ConvU8Kernel, ConvU8Params, Isa, WeightsU8};
+use daq_kernels::{ConvShape, ConvU8, ConvU8F32, ConvU8Kernel, ConvU8Params, Isa, WeightsU8};
 
 /// A small generator (xorshift), so that every run tests the same cases.
 struct Random(u64);
@@ -95,7 +95,7 @@ fn case(shape: ConvShape, values: Values, random: &mut Random) -> Case {
     });
     let biases = if random.below(4) == 0 { 0 } else { shape.out_c };
     let bias = (0..biases).map(|_| random.next() as i16 as i32 * 4).collect();
-    let spread = (shape.group_in() * shape.taps()) as f32;
+    let spread = (shape.group_in() * shape.taps()).max(1) as f32;
     let multipliers =
         (0..shape.out_c).map(|_| (random.below(900) + 100) as f32 * 1e-5 / spread.sqrt()).collect();
     Case {
@@ -247,23 +247,42 @@ impl Case {
 }
 
 impl Case {
-    /// Every kernel that gives the sums, over all pixels and over one arbitrary range.
-    fn check_sums(&self, want: &[i64], values: Values, random: &mut Random) {
+    /// `clamp((bias + sum) * multiplier)`
+    fn expected_floats(&self, sums: &[i64], (low, high): (f32, f32)) -> Vec<f32> {
+        let float = |(i, sum): (usize, &i64)| {
+            let out = i % self.shape.out_c;
+            let acc = sum + i64::from(self.bias.get(out).copied().unwrap_or(0));
+            (acc as f32 * self.multipliers[out]).max(low).min(high)
+        };
+        sums.iter().enumerate().map(float).collect()
+    }
+
+    /// Every kernel that gives the sums, as they are and as floats, over all pixels and over one
+    /// arbitrary range.
+    fn check_sums(&self, sums: &[i64], values: Values, random: &mut Random) {
         let s = &self.shape;
-        let want: Vec<i32> = want.iter().map(|&sum| sum as i32).collect();
+        let want: Vec<i32> = sums.iter().map(|&sum| sum as i32).collect();
+        let clamp = random.pick(&[(f32::NEG_INFINITY, f32::INFINITY), (0.0, 6.0)]);
+        let want_floats = self.expected_floats(sums, clamp);
         for kernel in conv_i32::KERNELS.iter().filter(|k| k.isa.is_supported()) {
             if !(kernel.supports)(s) {
                 continue;
             }
             let weights = |params: &ConvU8Params| ConvI32::with_kernel(*s, params.weights, kernel);
             let conv = self.with_params(weights);
+            let floats = self
+                .with_params(|params| ConvU8F32::with_kernel(params, clamp, kernel, kernel.isa));
             let first = random.below(s.pixels() + 1);
             let last = first + random.below(s.pixels() - first + 1);
             for pixels in [s.all_pixels(), first..last] {
-                let want = &want[pixels.start * s.out_c..pixels.end * s.out_c];
-                let mut got = vec![0x55; want.len()];
+                let part = pixels.start * s.out_c..pixels.end * s.out_c;
+                let (want, mut got) = (&want[part.clone()], vec![0x55; part.len()]);
                 conv.run(&self.input, self.input_zero_point, pixels.clone(), &mut got);
                 assert!(got == want, "{} pixels {pixels:?} ({values:?}, {s:?})", kernel.name);
+                let (want, mut got) = (&want_floats[part.clone()], vec![f32::NAN; part.len()]);
+                floats.run(&self.input, pixels.clone(), &mut got);
+                let of = "floats of";
+                assert!(got == want, "{of} {} pixels {pixels:?} ({values:?}, {s:?})", kernel.name);
             }
         }
     }

@@ -180,7 +180,8 @@ impl Unfold<'_> {
 }
 
 /// A QDQ graph as an 8-bit graph: each operator between DequantizeLinear and QuantizeLinear
-/// becomes one on codes. What does not match stays float, with its conversions, and so does what the
+/// becomes one on codes, and a product of dequantized codes whose output is read as float one from
+/// codes to floats. What does not match stays float, with its conversions, and so does what the
 /// model says was left in float ([`FLOAT_BECAUSE`]), even between two tensors of codes.
 pub fn fold(graph: &Graph) -> Graph {
     let mut out = graph.clone();
@@ -206,7 +207,12 @@ fn fold_nodes(graph: &mut Graph, reasons: &BTreeMap<String, String>) {
             continue;
         }
         let Some(inputs) = code_inputs(graph, &producers, &node) else { continue };
-        let Some(quantizers) = output_quantizers(graph, &consumers, &node) else { continue };
+        let quantizers = match output_quantizers(graph, &consumers, &node) {
+            Some(quantizers) => quantizers,
+            // A product of codes gives floats where somebody reads them.
+            None if multiplies_constants(graph, &node.op, &inputs) => vec![None],
+            None => continue,
+        };
         let outputs: Vec<ValueId> = node
             .outputs
             .iter()
@@ -224,6 +230,13 @@ fn fold_nodes(graph: &mut Graph, reasons: &BTreeMap<String, String>) {
     }
     let mut dropped = dropped.into_iter();
     graph.nodes.retain(|_| !dropped.next().unwrap_or(false));
+}
+
+/// Whether an operator multiplies codes by constant codes and can give floats.
+fn multiplies_constants(graph: &Graph, op: &Op, inputs: &[Option<ValueId>]) -> bool {
+    let weights = inputs.get(1).copied().flatten().map(|id| &graph.values[id]);
+    matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul(_))
+        && weights.is_some_and(|w| w.dtype.is_code() && w.data.is_some())
 }
 
 /// The codes behind a node's inputs; `None` where a float input is not a DequantizeLinear's.

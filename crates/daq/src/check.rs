@@ -28,7 +28,11 @@ pub(crate) fn node(
         return Err(OpError::unsupported("a node without an output", "remove it"));
     }
     runnable(op, inputs, outputs)?;
-    if let Op::QuantizeLinear(_) | Op::DequantizeLinear(_) = op {
+    let quantization = op.quantization();
+    // Those that may give another type than they take; `runnable` has checked it.
+    if matches!(op, Op::QuantizeLinear(_) | Op::DequantizeLinear(_))
+        || quantization == Quantization::Weighted
+    {
         return Ok(());
     }
     for (i, (output, spec)) in outputs.iter().zip(inferred).enumerate() {
@@ -40,7 +44,7 @@ pub(crate) fn node(
         }
     }
     use Quantization::{Averages, Codes, FloatInside, Integer, Moves, Never, Table, Weighted};
-    let needs_scale = match op.quantization() {
+    let needs_scale = match quantization {
         Never | Moves | Weighted => return Ok(()),
         Codes => false,
         // Plain bytes are moved.
@@ -107,22 +111,24 @@ fn ports<'a>(
     inputs.chain(outputs.iter().enumerate().map(|(i, y)| (format!("output {i}"), y)))
 }
 
-/// Products of floats, or of `u8` codes with 8-bit weights into `u8` codes; `infer` has checked
-/// that the inputs' types fit one another.
+/// Products of floats, or of `u8` codes with 8-bit weights into `u8` codes or floats; `infer` has
+/// checked that the inputs' types fit one another.
 fn weighted(op: &Op, inputs: &[Option<Operand>], outputs: &[Operand]) -> Checked {
     let refuse = |what: String| Err(OpError::unsupported(what, PRODUCT));
     let input = |i: usize| inputs.get(i).and_then(Option::as_ref);
     let (Some(x), Some(w), Some(y)) = (input(0), input(1), outputs.first()) else { return Ok(()) };
-    if y.dtype != x.dtype {
+    let into_floats = y.dtype == DType::F32 && !matches!(op, Op::ConvTranspose(_));
+    if y.dtype != x.dtype && !into_floats {
         return refuse(format!("an output of {} for an input of {}", y.dtype, x.dtype));
     }
     if x.dtype == DType::F32 {
         return Ok(());
     }
     let Some(w_quant) = w.quant else { return refuse("weights without a scale".into()) };
-    let mut scales = [0.0; 2];
+    let mut scales = [1.0; 2];
     for ((port, operand), scale) in [("input", x), ("output", y)].into_iter().zip(&mut scales) {
         match operand.quant {
+            _ if operand.dtype == DType::F32 => {}
             Some(quant) if quant.is_per_tensor() => *scale = quant.scale[0],
             Some(quant) => return refuse(format!("{} scales for the {port}", quant.scale.len())),
             None => return refuse(format!("an {port} of codes without a scale")),
@@ -265,7 +271,17 @@ mod tests {
             (conv(None, one(0.1), codes.clone()), "codes without a scale"),
             (conv(one(0.1), None, codes.clone()), "weights without a scale"),
             (conv(one(0.1), one(0.1), (U8, y, None)), "codes without a scale"),
-            (conv(one(0.1), one(0.1), (F32, y, None)), "an output of f32"),
+            (conv(one(0.1), one(0.1), (F32, y, None)), ""),
+            (conv(one(1e30), one(1e30), (F32, y, None)), "combine to inf"),
+            (
+                two(
+                    "ConvTranspose",
+                    (U8, x, one(0.1)),
+                    (I8, &[2, 3, 1, 1], one(0.1)),
+                    (F32, y, None),
+                ),
+                "an output of f32",
+            ),
             (conv(one(0.1), one(0.1), (I8, y, one(0.1))), "an output of i8"),
             (conv(one(0.1), channels(2, 1), codes.clone()), "along axis 0 or per tensor"),
             (conv(one(1e30), one(1e30), codes.clone()), "combine to inf"),

@@ -19,10 +19,16 @@ pub struct Operand<'a> {
     pub data: Option<&'a Tensor>,
 }
 
-impl Operand<'_> {
+impl<'a> Operand<'a> {
     /// Whether it holds 8-bit codes (`u8`) with a known scale.
     pub fn is_quantized(&self) -> bool {
         self.dtype == DType::U8 && self.quant.is_some()
+    }
+
+    /// How codes stand for real numbers, where it holds codes: a float output may have a scale too,
+    /// for callers that take codes.
+    pub fn code_quant(&self) -> Option<&'a QuantParams> {
+        self.quant.filter(|_| self.dtype.is_code())
     }
 
     /// The number of elements.

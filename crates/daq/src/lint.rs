@@ -288,6 +288,11 @@ impl Rules<'_> {
     /// Why the target has no such operator.
     fn unsupported(&self, quant8: bool) -> Option<String> {
         let name = self.node.op.name();
+        let reads_codes = self.node.inputs.first().copied().flatten().and_then(|x| self.quant(x));
+        if self.node.op.quantization() == Quantization::Weighted && reads_codes.is_some() && !quant8
+        {
+            return Some(format!("{name} of codes gives codes there, not floats"));
+        }
         let level = match &self.node.op {
             Op::Conv(conv) => {
                 let weights = self.node.inputs.get(1).copied().flatten();

@@ -64,12 +64,13 @@ impl QuantParams {
 }
 
 /// The multiplier from an accumulator of scale `x * w[c]` to codes of scale `y`, for each output
-/// channel: `x * w[c] / y` in f32, from left to right.
+/// channel: `x * w[c] / y` in f32, from left to right; `x * w[c]` to floats.
 pub fn requantize_multipliers(
     x: &QuantParams,
     w: &QuantParams,
-    y: &QuantParams,
+    y: Option<&QuantParams>,
     channels: usize,
 ) -> Vec<f32> {
-    (0..channels).map(|c| x.scale[0] * w.scale_of(c) / y.scale[0]).collect()
+    let y_scale = y.map_or(1.0, |y| y.scale[0]);
+    (0..channels).map(|c| x.scale[0] * w.scale_of(c) / y_scale).collect()
 }

@@ -364,7 +364,12 @@ pub struct TensorViewMut<'a> {
     pub bytes: &'a mut [u8],
 }
 
-impl TensorViewMut<'_> {
+impl<'a> TensorViewMut<'a> {
+    /// How codes stand for real numbers, where it holds codes.
+    pub fn code_quant(&self) -> Option<&'a QuantParams> {
+        self.quant.filter(|_| self.dtype.is_code())
+    }
+
     /// The elements, to write. `Bool` elements are written as `u8`.
     ///
     /// # Panics

@@ -173,4 +173,9 @@ fn operators_without_a_form_stay_on_the_cpu() {
     let mut g = graph(&[("x", 0.5, 0), ("y", 0.5, 0)]);
     node(&mut g, "Erf", Attrs::new(), &[0], 1);
     assert_eq!(why(&lint(&g, Target::Tflite)), ["there is no Erf in 8 bits"]);
+    let mut g = graph(&[("x", 0.5, 0), ("y", 0.5, 0)]);
+    conv(&mut g, 0, &[0.01], 1);
+    assert_eq!(lint(&g, Target::Nnapi(29)), []);
+    g.values[1] = Value::new("y", DType::F32, &[1, 4, 1, 1]);
+    assert_eq!(why(&lint(&g, Target::Nnapi(29))), ["Conv of codes gives codes there, not floats"]);
 }

@@ -20,7 +20,7 @@ pub(super) fn simplify(graph: &mut Graph, reasons: &BTreeMap<String, String>) {
     shift_signed(graph);
     quantize_moves(graph, reasons);
     move_clamps(graph, reasons);
-    quantize_biases(graph);
+    quantize_biases(graph, reasons);
 }
 
 /// `int8` activations become `uint8`: codes and zero point grow by 128.
@@ -197,15 +197,13 @@ fn only_reader(graph: &Graph, consumers: &[Vec<usize>], node: &Node) -> Option<u
     }
 }
 
-/// Float biases between 8-bit inputs and outputs become `i32` at the scale of input times weight.
-fn quantize_biases(graph: &mut Graph) {
-    let (producers, consumers) = (graph.producers(), graph.consumers());
+/// Float biases of products of codes become `i32` at the scale of input times weight.
+fn quantize_biases(graph: &mut Graph, reasons: &BTreeMap<String, String>) {
+    let producers = graph.producers();
     let mut before: HashMap<usize, Node> = HashMap::new();
     for i in 0..graph.nodes.len() {
         let node = &graph.nodes[i];
-        let quantized = only_reader(graph, &consumers, node)
-            .is_some_and(|q| matches!(graph.nodes[q].op, Op::QuantizeLinear(_)));
-        if !quantized || node.op.quantization() != Quantization::Weighted {
+        if node.op.quantization() != Quantization::Weighted || stays_float(graph, reasons, node) {
             continue;
         }
         let Some(codes) = bias_codes(graph, &producers, node) else { continue };
@@ -309,6 +307,47 @@ mod tests {
         }
     }
 
+    /// A convolution of codes whose activation is read as float: nothing is quantized between, and it
+    /// still multiplies codes.
+    #[test]
+    fn a_reader_of_floats_gets_them_from_a_product_of_codes() {
+        let constants = [
+            floats("s", &[], &[0.5]),
+            bytes("z", Uint8, &[], &[10]),
+            bytes("wq", Int8, &[1, 1, 1, 1], &[3]),
+            floats("ws", &[], &[0.25]),
+            bytes("wz", Int8, &[], &[0]),
+            floats("b", &[1], &[1.0]),
+        ];
+        let nodes = [
+            node("QuantizeLinear", &["x", "s", "z"], &["xq"], &[]),
+            node("DequantizeLinear", &["xq", "s", "z"], &["xd"], &[]),
+            node("DequantizeLinear", &["wq", "ws", "wz"], &["w"], &[]),
+            node("Conv", &["xd", "w", "b"], &["c"], &[]),
+            node("Relu", &["c"], &["r"], &[]),
+            node("Sqrt", &["r"], &["y"], &[]),
+        ];
+        let model = model(13, &[("x", &[1, 1, 1, 2])], &constants, &nodes, &["y"]);
+        let graph = read_model(&model).unwrap();
+        let folded = fold(&graph);
+        let ops: Vec<_> = folded.nodes.iter().map(|n| n.op.name()).collect();
+        assert_eq!(ops, ["Conv", "Relu", "Sqrt"]);
+        for graph in [&graph, &folded, &fold(&unfold(&folded))] {
+            let mut session = Model::from_graph(graph.clone()).unwrap().session(1);
+            let x = Tensor::from_slice(&[1, 1, 1, 2], &[7.1f32, -2.0]);
+            let y = session.run(&[("x", &x)], Some(DType::F32)).unwrap();
+            // 7.1 is 7 by its code; 0.75 * 7 + 1 = 6.25.
+            assert_eq!(y[0].data::<f32>(), [2.5, 0.0]);
+        }
+        let plan = daq::Plan::compile(&folded, daq_kernels::Isa::best()).unwrap();
+        let steps: Vec<_> = plan.steps().iter().map(|s| (s.op, s.kernel())).collect();
+        // The activation runs in the store of the product of codes.
+        assert!(
+            matches!(&steps[..], [("Conv", kernel), ("Sqrt", _)] if kernel.starts_with("qsums")),
+            "{steps:?}"
+        );
+    }
+
     #[test]
     fn forms_of_others_run_on_codes() {
         let relu = Some((0.0, f32::INFINITY));
@@ -343,7 +382,7 @@ mod tests {
             let folded = fold(&graph);
             let ops: Vec<_> = folded.nodes.iter().map(|n| n.op.name()).collect();
             match case.ops {
-                [] => assert!(ops.contains(&"DequantizeLinear"), "case {i}: {ops:?}"),
+                [] => assert!(ops.contains(&"QuantizeLinear"), "case {i}: {ops:?}"),
                 _ => assert_eq!(ops, case.ops, "case {i}"),
             }
             for (way, graph) in

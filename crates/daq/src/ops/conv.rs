@@ -3,8 +3,8 @@
 use daq_kernels::ConvShape;
 
 use super::spatial::{Window, as_2d};
-use super::dense::{Dense, check_types};
-use super::eval::{codes, quant, requantize};
+use super::dense::{Dense, check_types, scales};
+use super::eval::{codes, quant, store_sum};
 use super::moves::sized;
 use super::pixels::{check_taps, for_each_window, operand_specs, view_specs, window_output};
 use super::*;
@@ -93,8 +93,8 @@ impl Operator for Conv {
             let bias = bias.map(|b| b.data::<f32>());
             return convolve_f32(&s, x.data(), w.data(), bias, y.data_mut());
         }
-        let (xq, wq, yq) = (quant(&x), quant(&w), y.quant.expect("codes have a quantization"));
-        let multipliers = requantize_multipliers(xq, wq, yq, s.out_c);
+        let (xq, wq) = (quant(&x), quant(&w));
+        let multipliers = requantize_multipliers(xq, wq, y.code_quant(), s.out_c);
         let bias = bias.map(|b| b.data::<i32>());
         let (x, w) = (codes(&x), codes(&w));
         let zero_point = xq.zero_point[0];
@@ -105,7 +105,7 @@ impl Operator for Conv {
                 let x = x_at.map_or(0, |i| x[i] - zero_point);
                 acc = acc.wrapping_add(x * (w[k] - zw));
             });
-            y.bytes[output] = requantize(acc, multipliers[c], yq.zero_point[0]);
+            store_sum(y, output, acc, multipliers[c]);
         });
     }
 
@@ -124,13 +124,7 @@ impl Operator for Conv {
             Some(_) => Some(compile.constant(2)?),
             None => None,
         };
-        let quant = (compile.input(0)?.quant, compile.input(1)?.quant, compile.outputs[0].quant);
-        let (multipliers, zero_points) = match quant {
-            (Some(x), Some(w), Some(y)) if compile.input(0)?.is_quantized() => {
-                (requantize_multipliers(x, w, y, shape.out_c), w.zero_point.as_slice())
-            }
-            _ => (vec![], &[][..]),
-        };
+        let (multipliers, zero_points) = scales(compile, shape.out_c);
         let multipliers = &multipliers;
         Dense { shape, weights, bias, multipliers, weight_zero_points: zero_points }
             .compile(compile)
@@ -216,6 +210,21 @@ mod tests {
     }
 
     #[test]
+    fn floats_are_not_rounded() {
+        let x = Tensor::from_slice(&[1, 1, 1, 2], &[3u8, 255]);
+        let w = Tensor::from_slice(&[2, 1, 1, 1], &[2i8, -3]);
+        let b = Tensor::from_slice(&[2], &[4i32, 1]);
+        let xq = QuantParams::per_tensor(0.5, 1);
+        let wq = QuantParams::per_channel(vec![0.25, 0.5], 0);
+        let inputs = [Some((&x, Some(&xq))), Some((&w, Some(&wq))), Some((&b, None))];
+        // The scale is for callers that take codes.
+        let outputs = [(DType::F32, QuantParams::per_tensor(100.0, 10))];
+        let y = evaluate(&conv(Attrs::new()), &inputs, &outputs).unwrap();
+        // (2 * 2 + 4) / 8, (254 * 2 + 4) / 8; (2 * -3 + 1) / 4, (254 * -3 + 1) / 4.
+        assert_eq!(y[0].data::<f32>(), [1.0, 64.0, -1.25, -190.25]);
+    }
+
+    #[test]
     fn kernels_equal_the_reference() {
         for (x, w, group, strides, dilations, pads) in [
             ([1, 5, 6, 3], [8, 3, 3, 3], 1, [2, 2], [1, 1], [1, 1, 1, 1]),
@@ -245,10 +254,13 @@ mod tests {
             let inputs = [Some((&a, Some(&xq))), Some((&b, Some(&wq))), Some((&c, None))];
             let out = (DType::U8, shape.as_slice(), Some(&yq));
             assert_kernel_is_run(&op, &inputs, &[1, 2], out, true);
+            let floats = (DType::F32, shape.as_slice(), None);
+            assert_kernel_is_run(&op, &inputs, &[1, 2], floats, true);
             let b = code_noise(DType::U8, &w);
             let wq = QuantParams::per_tensor(2e-3, 77);
             let inputs = [Some((&a, Some(&xq))), Some((&b, Some(&wq)))];
             assert_kernel_is_run(&op, &inputs, &[1], out, true);
+            assert_kernel_is_run(&op, &inputs, &[1], floats, true);
         }
     }
 

@@ -6,12 +6,14 @@
 use std::borrow::Cow;
 
 use daq_kernels::{
-    ConvF32, ConvF32Params, ConvI32, ConvShape, ConvU8, ConvU8Params, Pool, WeightsU8,
+    ConvF32, ConvF32Params, ConvI32, ConvShape, ConvU8, ConvU8F32, ConvU8Params, Pool, WeightsU8,
 };
 
 use super::pixels::{compiled, over_pixels};
 use super::*;
+use crate::compile::Operand;
 use crate::layout::{self, Layout};
+use crate::quant::requantize_multipliers;
 use crate::tensor::AlignedBytes;
 
 /// What a compiled product is made from; weights are `[out_c, in_c / groups, kernel_h, kernel_w]`.
@@ -22,7 +24,8 @@ pub(crate) struct Dense<'a> {
     pub(crate) weights: &'a Tensor,
     /// One element for each output channel: floats, or 32-bit integers beside codes.
     pub(crate) bias: Option<&'a Tensor>,
-    /// `x_scale * w_scale[c] / y_scale`; empty for floats.
+    /// `x_scale * w_scale[c] / y_scale`, without the last where codes become floats; empty where all
+    /// are floats.
     pub(crate) multipliers: &'a [f32],
     /// Zero points of the weights, one or one for each output channel.
     pub(crate) weight_zero_points: &'a [i32],
@@ -44,6 +47,16 @@ impl Dense<'_> {
                 over_pixels(pool, y.data_mut(), s.out_c, s.out_w, run);
             });
         }
+        if y.dtype == DType::F32 {
+            let clamp = compile.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+            let new = |params: &ConvU8Params| ConvU8F32::new(params, clamp, compile.isa);
+            let kernel = self.codes(compile, 0, new)?;
+            return compiled(kernel.kernel_name(), move |inputs, y, pool| {
+                let x = inputs[0].expect("checked by infer").bytes;
+                let run = |pixels, y: &mut [f32]| kernel.run(x, pixels, y);
+                over_pixels(pool, y.data_mut(), s.out_c, s.out_w, run);
+            });
+        }
         Some(Box::new(Product(self.u8(compile)?)))
     }
 
@@ -59,12 +72,24 @@ impl Dense<'_> {
         Some(ConvF32::new(&params, compile.isa))
     }
 
-    /// The kernel for codes.
+    /// The kernel from codes to codes.
     pub(crate) fn u8(&self, compile: &Compile) -> Option<ConvU8> {
-        let (x, y) = (compile.input(0)?, compile.outputs.first()?);
-        if !x.is_quantized() || !y.is_quantized() || compile.clamp.is_some() {
+        let y = compile.outputs.first().filter(|y| y.is_quantized())?;
+        if compile.clamp.is_some() {
             return None;
         }
+        let zero_point = y.quant?.zero_point[0] as u8;
+        self.codes(compile, zero_point, |params| ConvU8::new(params, compile.isa))
+    }
+
+    /// A kernel that reads codes.
+    fn codes<K>(
+        &self,
+        compile: &Compile,
+        output_zero_point: u8,
+        new: impl FnOnce(&ConvU8Params) -> K,
+    ) -> Option<K> {
+        let x = compile.input(0).filter(Operand::is_quantized)?;
         let unsigned: Vec<u8>;
         let weights = match self.weights.dtype() {
             DType::U8 => {
@@ -82,9 +107,20 @@ impl Dense<'_> {
             bias: self.bias.map_or(&[], |b| b.data::<i32>()),
             input_zero_point: x.quant?.zero_point[0] as u8,
             multipliers: self.multipliers,
-            output_zero_point: y.quant?.zero_point[0] as u8,
+            output_zero_point,
         };
-        Some(ConvU8::new(&params, compile.isa))
+        Some(new(&params))
+    }
+}
+
+/// Multipliers of a product's `channels` sums, and the zero points of its weights; empty for floats.
+pub(crate) fn scales<'a>(compile: &Compile<'a>, channels: usize) -> (Vec<f32>, &'a [i32]) {
+    match (compile.input(0), compile.input(1), compile.outputs.first()) {
+        (Some(Operand { quant: Some(x), dtype, .. }), Some(w), Some(y)) if dtype.is_code() => {
+            let Some(w) = w.quant else { return Default::default() };
+            (requantize_multipliers(x, w, y.code_quant(), channels), &w.zero_point)
+        }
+        _ => Default::default(),
     }
 }
 
@@ -159,7 +195,7 @@ pub(crate) fn transposed(matrix: &Tensor, [rows, columns]: [usize; 2]) -> Tensor
     Tensor::from_aligned(matrix.dtype(), &[columns, rows], bytes)
 }
 
-/// Types of a product: floats with floats, or `u8` codes with 8-bit weights and an `i32` bias.
+/// Types of a product's inputs: floats with floats, or `u8` codes with 8-bit weights and an `i32` bias.
 pub(crate) fn check_types(inputs: &[Option<Spec>]) -> Result<(), OpError> {
     use super::pixels::allow;
     allow(inputs, 0, &[DType::F32, DType::U8], "f32, u8")?;

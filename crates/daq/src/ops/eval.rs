@@ -28,6 +28,15 @@ pub(crate) fn requantize(acc: i32, multiplier: f32, zero_point: i32) -> u8 {
     daq_kernels::requantize(acc, multiplier, zero_point as u8)
 }
 
+/// Element `at` of a product's output from its sum: a code, or where the output is float the real
+/// number, nothing being rounded to a code.
+pub(crate) fn store_sum(y: &mut TensorViewMut, at: usize, acc: i32, multiplier: f32) {
+    match y.code_quant() {
+        Some(quant) => y.bytes[at] = requantize(acc, multiplier, quant.zero_point[0]),
+        None => y.data_mut::<f32>()[at] = acc as f32 * multiplier,
+    }
+}
+
 /// The real numbers of a view: codes through their quantization, other numbers as they are.
 #[expect(clippy::unnecessary_cast, reason = "one arm of many types casts f32 to itself")]
 pub fn dequantize(view: &TensorView) -> Vec<f32> {

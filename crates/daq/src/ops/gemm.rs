@@ -6,8 +6,8 @@
 
 use daq_kernels::ConvShape;
 
-use super::dense::{Dense, check_types, permuted, transposed};
-use super::eval::{codes, quant, requantize};
+use super::dense::{Dense, check_types, permuted, scales, transposed};
+use super::eval::{codes, quant, store_sum};
 use super::moves::{sized, strides};
 use super::*;
 use crate::quant::requantize_multipliers;
@@ -110,16 +110,16 @@ impl Operator for Gemm {
             }
             return;
         }
-        let (aq, bq, yq) = (quant(&a), quant(&b), y.quant.expect("codes have a quantization"));
-        let multipliers = requantize_multipliers(aq, bq, yq, s.n);
+        let (aq, bq) = (quant(&a), quant(&b));
+        let multipliers = requantize_multipliers(aq, bq, y.code_quant(), s.n);
         let (a, b, c) = (codes(&a), codes(&b), c.map(|c| c.data::<i32>()));
-        for (y, (m, n)) in y.bytes.iter_mut().zip(elements) {
+        for (at, (m, n)) in elements.enumerate() {
             let mut acc = c.map_or(0, |c| c[m * row + n * column]);
             for k in 0..s.k {
                 let b = b[self.b_at(s, k, n)] - bq.zero_point_of(n);
                 acc = acc.wrapping_add((a[a_at(m, k)] - aq.zero_point[0]) * b);
             }
-            *y = requantize(acc, multipliers[n], yq.zero_point[0]);
+            store_sum(y, at, acc, multipliers[n]);
         }
     }
 
@@ -158,12 +158,7 @@ impl Operator for Gemm {
                 Some(if c.dtype() == DType::F32 { scaled(&c, self.beta) } else { c })
             }
         };
-        let (multipliers, zero_points) = match (a.quant, b.quant, compile.outputs.first()?.quant) {
-            (Some(x), Some(w), Some(y)) if a.is_quantized() => {
-                (requantize_multipliers(x, w, y, s.n), w.zero_point.as_slice())
-            }
-            _ => (vec![], &[][..]),
-        };
+        let (multipliers, zero_points) = scales(compile, s.n);
         Dense {
             shape,
             weights: &weights,
@@ -218,6 +213,10 @@ mod tests {
         let y = evaluate(&gemm(1.0, 1.0, false, false).into(), &inputs, &out).unwrap();
         // (2 * 1 + 4 * 3 + 4) * 0.5 = 9; (2 * -2 + 4 * 4 + 1) * 1 = 13.
         assert_eq!(y[0].data::<u8>(), [19, 23]);
+        // 18 * 0.125; 13 * 0.25, at its own scale.
+        let out = [(DType::F32, QuantParams::per_tensor(0.25, 10))];
+        let y = evaluate(&gemm(1.0, 1.0, false, false).into(), &inputs, &out).unwrap();
+        assert_eq!(y[0].data::<f32>(), [2.25, 3.25]);
     }
 
     #[test]
@@ -240,6 +239,8 @@ mod tests {
                 let inputs = [Some((&a, Some(&xq))), Some((&b, Some(&wq))), Some((&c, None))];
                 let op: Op = gemm(1.0, 1.0, false, trans_b).into();
                 let out = (DType::U8, &[m, n][..], Some(&yq));
+                assert_kernel_is_run(&op, &inputs, &[1, 2], out, true);
+                let out = (DType::F32, &[m, n][..], None);
                 assert_kernel_is_run(&op, &inputs, &[1, 2], out, true);
             }
         }

@@ -6,8 +6,8 @@
 
 use daq_kernels::{ConvShape, matmul_f32};
 
-use super::dense::{Dense, check_types, transposed};
-use super::eval::{codes, quant, requantize};
+use super::dense::{Dense, check_types, scales, transposed};
+use super::eval::{codes, quant, store_sum};
 use super::moves::{rows_per_task, sized};
 use super::pixels::compiled;
 use super::*;
@@ -111,19 +111,19 @@ impl Operator for MatMul {
             }
             return;
         }
-        let (aq, bq, yq) = (quant(&a), quant(&b), y.quant.expect("codes have a quantization"));
-        let multipliers = requantize_multipliers(aq, bq, yq, n);
+        let (aq, bq) = (quant(&a), quant(&b));
+        let multipliers = requantize_multipliers(aq, bq, y.code_quant(), n);
         let (a, b) = (codes(&a), codes(&b));
-        for (y, (i, j)) in y.bytes.chunks_exact_mut(m * n).zip(pairs) {
+        for (product, (i, j)) in pairs.into_iter().enumerate() {
             let (a, b) = (&a[i * m * k..][..m * k], &b[j * k * n..][..k * n]);
-            for (at, y) in y.iter_mut().enumerate() {
+            for at in 0..m * n {
                 let (a, column) = (&a[at / n * k..][..k], at % n);
                 let (za, zb) = (aq.zero_point[0], bq.zero_point_of(column));
-                let product = |acc: i32, p: usize| {
+                let add = |acc: i32, p: usize| {
                     acc.wrapping_add((a[p] - za) * (b[p * n + column] - zb))
                 };
-                let acc = (0..k).fold(0, product);
-                *y = requantize(acc, multipliers[column], yq.zero_point[0]);
+                let acc = (0..k).fold(0, add);
+                store_sum(y, product * m * n + at, acc, multipliers[column]);
             }
         }
     }
@@ -144,13 +144,7 @@ impl Operator for MatMul {
         if let (Some(weights), 2) = (compile.constant(1), b.shape.len()) {
             let shape = ConvShape::gemm(pairs.len() * m, k, n);
             let weights = &transposed(weights, [k, n]);
-            let quant = (a.quant, b.quant, compile.outputs.first()?.quant);
-            let (multipliers, zero_points) = match quant {
-                (Some(x), Some(w), Some(y)) if a.is_quantized() => {
-                    (requantize_multipliers(x, w, y, n), w.zero_point.as_slice())
-                }
-                _ => (vec![], &[][..]),
-            };
+            let (multipliers, zero_points) = scales(compile, n);
             let multipliers = &multipliers;
             return Dense { shape, weights, bias: None, multipliers, weight_zero_points: zero_points }
                 .compile(compile);
@@ -217,6 +211,9 @@ mod tests {
         let y = evaluate(&MatMul.into(), &[Some((&a, Some(&aq))), Some((&b, Some(&bq)))], &out);
         // 5 * 2 - 4 * 1 = 6, times 2.
         assert_eq!(y.unwrap()[0].data::<u8>(), [19]);
+        let out = [(DType::F32, QuantParams::per_tensor(1.0, 0))];
+        let y = evaluate(&MatMul.into(), &[Some((&a, Some(&aq))), Some((&b, Some(&bq)))], &out);
+        assert_eq!(y.unwrap()[0].data::<f32>(), [0.75]);
     }
 
     #[test]
@@ -239,6 +236,8 @@ mod tests {
             let (a, b) = (code_noise(DType::U8, &a_shape), code_noise(DType::I8, &b_shape));
             let inputs = [Some((&a, Some(&xq))), Some((&b, Some(&wq)))];
             let out = (DType::U8, shape.as_slice(), Some(&yq));
+            assert_kernel_is_run(&MatMul.into(), &inputs, &[1], out, b_shape.len() == 2);
+            let out = (DType::F32, shape.as_slice(), None);
             assert_kernel_is_run(&MatMul.into(), &inputs, &[1], out, b_shape.len() == 2);
         }
     }
