@@ -63,6 +63,13 @@ const MODELS: &[(&str, Hashed)] = &[
     ("depthwise-any", |all| layers(all, &|n| [n, n, 4, 1, 2, n])),
     ("vectors", vectors),
     ("elementwise", elementwise),
+    ("sums-1x1", |all| sums(all, &|n| [n, 17, 1, 1, 1, 1])),
+    ("sums-1x1-outputs", |all| sums(all, &|n| [19, n, 1, 1, 1, 1])),
+    ("sums-3x3", |all| sums(all, &|n| [n, 9, 3, 1, 1, 1])),
+    ("sums-3x3-stride2", |all| sums(all, &|n| [5, n, 3, 2, 2, 1])),
+    ("sums-grouped", |all| sums(all, &|n| [3 * n, 6, 3, 1, 1, 3])),
+    ("sums-depthwise", |all| sums(all, &|n| [n, n, 3, 1, 1, n])),
+    ("sums-vectors", sums_of_vectors),
 ];
 
 /// A small generator (xorshift).
@@ -102,6 +109,37 @@ const FILLS: [Fill; 7] = [
     Fill::Constant(0, 128),
 ];
 
+/// What the weights of sums are: `i8`; `i8` less a zero point of each output; or `u8` less one at
+/// the ends, for which 8 bits are too few.
+#[derive(Clone, Copy, PartialEq)]
+enum Weights {
+    Signed,
+    SignedByOutput,
+    Unsigned,
+}
+
+/// Weights of a layer of sums, `[outputs, len]`, and their zero points.
+struct Integers {
+    of: Weights,
+    len: usize,
+    codes: Vec<i32>,
+    zero_points: Vec<i32>,
+}
+
+impl Integers {
+    /// Numbers of the type that the weights have.
+    fn tensor(&self, shape: &[usize], numbers: &[i32]) -> Tensor {
+        let bytes: Vec<u8> = numbers.iter().map(|&n| n as u8).collect();
+        let dtype = if self.of == Weights::Unsigned { DType::U8 } else { DType::I8 };
+        Tensor::from_bytes(dtype, shape, &bytes)
+    }
+
+    /// A weight less its zero point.
+    fn at(&self, output: usize, k: usize) -> i64 {
+        (self.codes[output * self.len + k] - self.zero_points[output]).into()
+    }
+}
+
 struct Net {
     graph: Graph,
     random: Random,
@@ -129,7 +167,7 @@ impl Net {
         self.graph.add_value(Value { quant, ..Value::constant(name, data) })
     }
 
-    /// A node whose output has codes of `quant`, or is float.
+    /// A node whose output has codes of `quant`, or plain numbers.
     fn node(
         &mut self,
         op: &str,
@@ -145,8 +183,7 @@ impl Net {
             .map(|value| Some(Spec::new(value.dtype, &value.shape)))
             .collect();
         let spec = op.infer(&specs).expect("good shapes").remove(0);
-        let dtype = if quant.is_some() { DType::U8 } else { DType::F32 };
-        let y = self.graph.add_value(Value { quant, ..Value::new(&name, dtype, &spec.shape) });
+        let y = self.graph.add_value(Value { quant, ..Value::new(&name, spec.dtype, &spec.shape) });
         let inputs = inputs.iter().copied().map(Some).collect();
         self.graph.nodes.push(Node { name, op, inputs, outputs: vec![y], doc: String::new() });
         y
@@ -208,13 +245,7 @@ impl Net {
         let group_in = self.graph.values[x].shape[1] / groups;
         let shape = [out_c, group_in, kernel, kernel];
         let (w, b, quant) = self.parameters(x, &shape, group_in * kernel * kernel);
-        let pad = (kernel - 1) * dilation / 2;
-        let ints = |value: usize, len| Attr::Ints(vec![value as i64; len]);
-        let attrs = Attrs::new()
-            .with("strides", ints(stride, 2))
-            .with("dilations", ints(dilation, 2))
-            .with("pads", ints(pad, 4))
-            .with("group", Attr::Int(groups as i64));
+        let attrs = conv_attrs(kernel, stride, dilation, groups);
         self.node("Conv", attrs, &[x, w, b], Some(quant))
     }
 
@@ -228,6 +259,38 @@ impl Net {
     fn plain(&mut self, op: &str, inputs: &[ValueId], scale: f32, zero_point: i32) -> ValueId {
         let quant = QuantParams::per_tensor(scale * self.quant(inputs[0]).scale[0], zero_point);
         self.node(op, Attrs::new(), inputs, Some(quant))
+    }
+
+    /// Weights of `outputs` sums of `len` products.
+    fn integers(&mut self, outputs: usize, len: usize, of: Weights) -> Integers {
+        let (up, zero_points) = match of {
+            Weights::Signed => (0, [0; 3]),
+            Weights::SignedByOutput => (0, [-128, 127, 3]),
+            Weights::Unsigned => (128, [0, 255, 100]),
+        };
+        let codes = (0..outputs * len).map(|_| i32::from(self.weight()) + up).collect();
+        let zero_points = (0..outputs).map(|i| zero_points[i % 3]).collect();
+        Integers { of, len, codes, zero_points }
+    }
+
+    /// A model of one layer of sums, `w` being its weights as it takes them.
+    fn sums(
+        mut self,
+        op: &str,
+        attrs: Attrs,
+        shape: &[usize],
+        zero_point: u8,
+        w: Tensor,
+        weights: &Integers,
+    ) -> Net {
+        let x = self.graph.add_value(Value::new("x", DType::U8, shape));
+        self.graph.inputs.push(x);
+        let mut inputs = vec![x, self.constant(w, None)];
+        inputs.push(self.constant(Tensor::scalar(zero_point), None));
+        let count = [weights.zero_points.len()];
+        inputs.push(self.constant(weights.tensor(&count, &weights.zero_points), None));
+        let y = self.node(op, attrs, &inputs, None);
+        self.end(y)
     }
 
     fn flatten(&mut self, x: ValueId) -> ValueId {
@@ -246,6 +309,16 @@ impl Net {
         self.graph.outputs.push(y);
         self
     }
+}
+
+/// Attributes of a convolution whose padding keeps the size, its stride aside.
+fn conv_attrs(kernel: usize, stride: usize, dilation: usize, groups: usize) -> Attrs {
+    let ints = |value: usize, len| Attr::Ints(vec![value as i64; len]);
+    Attrs::new()
+        .with("strides", ints(stride, 2))
+        .with("dilations", ints(dilation, 2))
+        .with("pads", ints((kernel - 1) * dilation / 2, 4))
+        .with("group", Attr::Int(groups as i64))
 }
 
 fn codes(zero_point: i32) -> Option<QuantParams> {
@@ -380,8 +453,90 @@ fn elementwise(all: &mut Sha256) {
     }
 }
 
+/// Calls `layer` with every number of channels up to 40, every kind of numbers, and kinds of weights and
+/// zero points of the input in turns; the sums that it gives must be those of its formula.
+fn each_of_sums(all: &mut Sha256, layer: impl Fn(Net, usize, Weights, u8) -> (Net, Formula)) {
+    let kinds = [Weights::Signed, Weights::SignedByOutput, Weights::Unsigned];
+    for (n, (i, &fill)) in (1..=40).flat_map(|n| FILLS.iter().enumerate().map(move |of| (n, of))) {
+        let net = Net {
+            graph: Graph::default(),
+            random: Random(n as u64 * 2 + 0x1357_9bdf),
+            fill,
+            weight_zero: None,
+        };
+        let (net, formula) = layer(net, n, kinds[(n + i) % 3], [0, 255, 128, 3][n % 4]);
+        let (x, y) = outputs(net);
+        let want: Vec<i32> = formula(x.data::<u8>());
+        assert!(y[0].data::<i32>() == want, "other sums than the formula's, {n}");
+        all.update(y[0].bytes());
+    }
+}
+
+/// Sums of a layer from its input's codes.
+type Formula = Box<dyn Fn(&[u8]) -> Vec<i32>>;
+
+/// ConvInteger of `[in_c, out_c, kernel, stride, dilation, groups]`.
+fn sums(all: &mut Sha256, shape: &dyn Fn(usize) -> [usize; 6]) {
+    let (in_h, in_w) = (5, 6);
+    each_of_sums(all, |mut net, n, of, zero_point| {
+        let [in_c, out_c, kernel, stride, dilation, groups] = shape(n);
+        let (group_in, pad) = (in_c / groups, (kernel - 1) * dilation / 2);
+        let weights = net.integers(out_c, group_in * kernel * kernel, of);
+        let w = weights.tensor(&[out_c, group_in, kernel, kernel], &weights.codes);
+        let attrs = conv_attrs(kernel, stride, dilation, groups);
+        let net = net.sums("ConvInteger", attrs, &[1, in_c, in_h, in_w], zero_point, w, &weights);
+        let out = |len: usize| (len - 1) / stride + 1;
+        let (out_h, out_w) = (out(in_h), out(in_w));
+        let formula = move |codes: &[u8]| {
+            let sum = |i: usize| {
+                let (out, y, x) = (i / (out_h * out_w), i / out_w % out_h, i % out_w);
+                let mut sum = 0;
+                for k in 0..weights.len {
+                    let (c, ky, kx) = (k / (kernel * kernel), k / kernel % kernel, k % kernel);
+                    let c = out / (out_c / groups) * group_in + c;
+                    let (y, x) = (y * stride + ky * dilation, x * stride + kx * dilation);
+                    // Padding counts nothing.
+                    if (pad..pad + in_h).contains(&y) && (pad..pad + in_w).contains(&x) {
+                        let code = codes[(c * in_h + y - pad) * in_w + x - pad];
+                        sum += (i64::from(code) - i64::from(zero_point)) * weights.at(out, k);
+                    }
+                }
+                sum as i32
+            };
+            (0..out_c * out_h * out_w).map(sum).collect()
+        };
+        (net, Box::new(formula))
+    });
+}
+
+/// MatMulInteger of few rows, and of every depth and width.
+fn sums_of_vectors(all: &mut Sha256) {
+    each_of_sums(all, |mut net, n, of, zero_point| {
+        let (rows, depth, columns) = (1 + n % 9, n * 11 % 70 + 1, n * 7 % 90 + 1);
+        let weights = net.integers(columns, depth, of);
+        let across = |i: usize| weights.codes[i % columns * depth + i / columns];
+        let w: Vec<i32> = (0..columns * depth).map(across).collect();
+        let w = weights.tensor(&[depth, columns], &w);
+        let net = net.sums("MatMulInteger", Attrs::new(), &[rows, depth], zero_point, w, &weights);
+        let formula = move |codes: &[u8]| {
+            let sum = |i: usize| {
+                let x = codes[i / columns * depth..][..depth].iter().enumerate();
+                let less = |code: u8| i64::from(code) - i64::from(zero_point);
+                x.map(|(k, &code)| less(code) * weights.at(i % columns, k)).sum::<i64>() as i32
+            };
+            (0..rows * columns).map(sum).collect()
+        };
+        (net, Box::new(formula))
+    });
+}
+
 /// Runs a model on numbers of its kind and hashes the bytes of its outputs.
-fn run(mut net: Net, all: &mut Sha256) {
+fn run(net: Net, all: &mut Sha256) {
+    outputs(net).1.iter().for_each(|output| all.update(output.bytes()));
+}
+
+/// Runs a model on numbers of its kind: these, and what comes out.
+fn outputs(mut net: Net) -> (Tensor, Vec<Tensor>) {
     let input = &net.graph.values[net.graph.inputs[0]];
     let (shape, dtype) = (input.shape.clone(), input.dtype);
     let len = shape.iter().product();
@@ -400,7 +555,6 @@ fn run(mut net: Net, all: &mut Sha256) {
         }
     };
     let model = Model::from_graph(net.graph).expect("a valid model");
-    for output in model.session(1).run(&[("x", &x)], None).expect("its own input") {
-        all.update(output.bytes());
-    }
+    let outputs = model.session(1).run(&[("x", &x)], None).expect("its own input");
+    (x, outputs)
 }
