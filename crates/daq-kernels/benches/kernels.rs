@@ -12,6 +12,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
+use daq_kernels::conv_i32::{self, ConvI32};
 use daq_kernels::conv_u8::KERNELS;
 use daq_kernels::{ConvShape, ConvU8, ConvU8Params, Isa, WeightsU8};
 
@@ -65,22 +66,13 @@ fn main() {
             multipliers: &vec![1e-3; shape.out_c],
             output_zero_point: 5,
         };
-        for (column, kernel) in KERNELS.iter().enumerate() {
-            // The definition is a hundred times slower, and not meant to be fast.
-            if kernel.isa == Isa::Scalar
-                || !kernel.isa.is_supported()
-                || !(kernel.supports)(&params)
-            {
-                continue;
-            }
-            let conv = ConvU8::with_kernel(&params, kernel);
-            let mut output = vec![0; shape.pixels() * shape.out_c];
-            group.bench_function(kernel.name, |bencher| {
+        let mut bench = |column: usize, run: &mut dyn FnMut()| {
+            group.bench_function(names_and_isas()[column].0, |bencher| {
                 bencher.iter_custom(|runs| {
                     let mut total = Duration::ZERO;
                     for _ in 0..runs {
                         let start = Instant::now();
-                        conv.run(&input, shape.all_pixels(), &mut output);
+                        run();
                         let took = start.elapsed();
                         total += took;
                         let mut best = best.borrow_mut();
@@ -90,11 +82,33 @@ fn main() {
                     total
                 });
             });
+        };
+        // The definition is a hundred times slower, and not meant to be fast.
+        let is_benched = |isa: Isa| isa != Isa::Scalar && isa.is_supported();
+        for (column, kernel) in KERNELS.iter().enumerate() {
+            if is_benched(kernel.isa) && (kernel.supports)(&params) {
+                let conv = ConvU8::with_kernel(&params, kernel);
+                let mut output = vec![0; shape.pixels() * shape.out_c];
+                bench(column, &mut || conv.run(&input, shape.all_pixels(), &mut output));
+            }
+        }
+        for (column, kernel) in (KERNELS.len()..).zip(conv_i32::KERNELS) {
+            if is_benched(kernel.isa) && (kernel.supports)(&shape) {
+                let conv = ConvI32::with_kernel(shape, params.weights, kernel);
+                let mut output = vec![0; shape.pixels() * shape.out_c];
+                bench(column, &mut || conv.run(&input, 5, shape.all_pixels(), &mut output));
+            }
         }
         group.finish();
     }
     table(&best.into_inner());
     criterion.final_summary();
+}
+
+/// The kernels that give codes, then those that give sums.
+fn names_and_isas() -> Vec<(&'static str, Isa)> {
+    let sums = conv_i32::KERNELS.iter().map(|kernel| (kernel.name, kernel.isa));
+    KERNELS.iter().map(|kernel| (kernel.name, kernel.isa)).chain(sums).collect()
 }
 
 /// Prints GMAC/s and the share of the ceiling.
@@ -106,14 +120,14 @@ fn table(best: &BTreeMap<(usize, usize), f64>) {
     println!("\n{:32} {:36} {:>8} {:>8} {:>6}", "layer", "kernel", "us", "GMAC/s", "share");
     for (&(row, column), &seconds) in best {
         let (class, layer) = &LAYERS[row];
-        let (kernel, macs) = (&KERNELS[column], shape_of(layer).macs() as f64);
+        let ((kernel, isa), macs) = (names_and_isas()[column], shape_of(layer).macs() as f64);
         let rate = macs / seconds * 1e-9;
-        let ceiling = ceilings.iter().rfind(|(isa, _)| *isa <= kernel.isa);
+        let ceiling = ceilings.iter().rfind(|(has, _)| *has <= isa);
         let share = ceiling.map_or(f64::NAN, |(_, ceiling)| 100.0 * rate / ceiling);
         println!(
             "{:32} {:36} {:8.1} {rate:8.1} {share:5.0} %",
             name_of(class, layer),
-            kernel.name,
+            kernel,
             seconds * 1e6
         );
     }

@@ -11,6 +11,8 @@ use std::ops::Range;
 use crate::conv_f32::check_run;
 use crate::conv_u8::{ConvU8Params, PackedConv, Part};
 use crate::conv_u8_dense::DenseConv;
+#[cfg(target_arch = "x86_64")]
+use crate::conv_u8_panel::{DOUBLED, Panel};
 use crate::conv_u8_quads::QuadPanel;
 use crate::quads::Quads;
 #[cfg(target_arch = "aarch64")]
@@ -52,6 +54,13 @@ pub static KERNELS: &[ConvI32Kernel] = &[
     #[cfg(target_arch = "x86_64")]
     dense::<AvxVnni>("qsums_6x16c4__avxvnni", Isa::AvxVnni),
     #[cfg(target_arch = "x86_64")]
+    ConvI32Kernel {
+        name: "qsums_4x16_doubled__avx2",
+        isa: Isa::Avx2,
+        supports: is_dense,
+        pack: |params| Box::new(DenseConv::<Panel<DOUBLED, true>>::new(params)),
+    },
+    #[cfg(target_arch = "x86_64")]
     dense::<Sse41>("qsums_2x16c4__sse41", Isa::Sse41),
     #[cfg(target_arch = "aarch64")]
     dense::<NeonI8mm>("qsums_6x16c8__neoni8mm", Isa::NeonI8mm),
@@ -82,9 +91,13 @@ const fn dense<Q: Quads>(name: &'static str, isa: Isa) -> ConvI32Kernel {
     ConvI32Kernel {
         name,
         isa,
-        supports: |shape| !shape.is_depthwise() && shape.weight_len() > 0,
+        supports: is_dense,
         pack: |params| Box::new(DenseConv::<QuadPanel<Q, true>>::new(params)),
     }
+}
+
+fn is_dense(shape: &ConvShape) -> bool {
+    !shape.is_depthwise() && shape.weight_len() > 0
 }
 
 /// The best kernel that needs no more than `isa` and that this CPU has.

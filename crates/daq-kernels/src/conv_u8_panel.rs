@@ -47,9 +47,10 @@ pub(crate) struct Turn {
     pub(crate) complement: [u8; 4],
 }
 
-/// Up to 16 output channels, in forms no faster than `FORM`.
+/// Up to 16 output channels, in forms no faster than `FORM`; with `SUMS`, their 32-bit sums are what
+/// is stored.
 #[derive(Debug)]
-pub(crate) struct Panel<const FORM: u8 = DOUBLED> {
+pub(crate) struct Panel<const FORM: u8 = DOUBLED, const SUMS: bool = false> {
     /// First output channel, and how many.
     pub(crate) first: usize,
     pub(crate) columns: usize,
@@ -136,7 +137,7 @@ fn turn(quad: &Quad) -> Option<(Turn, Quad)> {
     None
 }
 
-impl<const FORM: u8> conv_u8_dense::Panel for Panel<FORM> {
+impl<const FORM: u8, const SUMS: bool> conv_u8_dense::Panel for Panel<FORM, SUMS> {
     fn width(_: usize) -> usize {
         16
     }
@@ -182,21 +183,21 @@ impl<const FORM: u8> conv_u8_dense::Panel for Panel<FORM> {
         stride: usize,
     ) {
         let tiles = match (self.halves(), self.small) {
-            (1, true) => tiles::<1, FORM, true>,
-            (1, false) => tiles::<1, FORM, false>,
-            (_, true) => tiles::<2, FORM, true>,
-            (_, false) => tiles::<2, FORM, false>,
+            (1, true) => tiles::<1, FORM, SUMS, true>,
+            (1, false) => tiles::<1, FORM, SUMS, false>,
+            (_, true) => tiles::<2, FORM, SUMS, true>,
+            (_, false) => tiles::<2, FORM, SUMS, false>,
         };
         // SAFETY: `halves` and `small` are matched; offsets of a panel end within the bytes that can
         // be read, which the caller answers for; so it does for the panel's columns.
         unsafe {
-            let to = output.wrapping_add(self.first);
+            let to = output.wrapping_add(self.first * if SUMS { 4 } else { 1 });
             tiles((pointers, pixels), self, output_zero_point, to, stride);
         }
     }
 }
 
-impl<const FORM: u8> Panel<FORM> {
+impl<const FORM: u8, const SUMS: bool> Panel<FORM, SUMS> {
     /// Columns in eights: the width that the tile computes.
     pub(crate) fn halves(&self) -> usize {
         self.columns.div_ceil(8)

@@ -11,9 +11,9 @@ use crate::requantize::avx2::Requantizer;
 ///
 /// As for [`tile`], of all pixels; `SMALL` only if the panel's multipliers are.
 #[target_feature(enable = "avx2,fma")]
-pub(crate) unsafe fn tiles<const H: usize, const FORM: u8, const SMALL: bool>(
+pub(crate) unsafe fn tiles<const H: usize, const FORM: u8, const SUMS: bool, const SMALL: bool>(
     (pointers, pixels): (*const *const u8, usize),
-    panel: &Panel<FORM>,
+    panel: &Panel<FORM, SUMS>,
     output_zero_point: u8,
     output: *mut u8,
     stride: usize,
@@ -25,16 +25,17 @@ pub(crate) unsafe fn tiles<const H: usize, const FORM: u8, const SMALL: bool>(
             let pointers = (pointers.add(first), pixels);
             let to = output.add(first * stride);
             match pixels - first {
-                1 => tile::<1, H, FORM, SMALL>(pointers, panel, requantizer, to, stride),
-                2 => tile::<2, H, FORM, SMALL>(pointers, panel, requantizer, to, stride),
-                3 => tile::<3, H, FORM, SMALL>(pointers, panel, requantizer, to, stride),
-                _ => tile::<4, H, FORM, SMALL>(pointers, panel, requantizer, to, stride),
+                1 => tile::<1, H, FORM, SUMS, SMALL>(pointers, panel, requantizer, to, stride),
+                2 => tile::<2, H, FORM, SUMS, SMALL>(pointers, panel, requantizer, to, stride),
+                3 => tile::<3, H, FORM, SUMS, SMALL>(pointers, panel, requantizer, to, stride),
+                _ => tile::<4, H, FORM, SUMS, SMALL>(pointers, panel, requantizer, to, stride),
             }
         }
     }
 }
 
-/// Computes `R` (1 to 4) pixels times one panel of `H * 8` columns and stores them as codes.
+/// Computes `R` (1 to 4) pixels times one panel of `H * 8` columns and stores them as codes, or with
+/// `SUMS` as they are.
 ///
 /// Where the bytes of pixel `r` begin for tap `t` is at `pointers[t * row + r]`. Pixel `r` is stored
 /// at `output + r * stride`.
@@ -42,14 +43,20 @@ pub(crate) unsafe fn tiles<const H: usize, const FORM: u8, const SMALL: bool>(
 /// # Safety
 ///
 /// `H` is `panel.halves()`. For each of the `panel.steps.len()` taps and the first `R` of its
-/// pointers, the 4 bytes at every offset of the panel can be read; `panel.columns` bytes can be
-/// written at each of the `R` outputs.
+/// pointers, the 4 bytes at every offset of the panel can be read; `panel.columns` bytes, or sums,
+/// can be written at each of the `R` outputs.
 #[expect(clippy::needless_range_loop, reason = "the indices r and h are the tile's geometry")]
 #[target_feature(enable = "avx2,fma")]
 #[inline(never)]
-unsafe fn tile<const R: usize, const H: usize, const FORM: u8, const SMALL: bool>(
+unsafe fn tile<
+    const R: usize,
+    const H: usize,
+    const FORM: u8,
+    const SUMS: bool,
+    const SMALL: bool,
+>(
     (pointers, row): (*const *const u8, usize),
-    panel: &Panel<FORM>,
+    panel: &Panel<FORM, SUMS>,
     requantizer: Requantizer<SMALL>,
     output: *mut u8,
     stride: usize,
@@ -139,6 +146,12 @@ unsafe fn tile<const R: usize, const H: usize, const FORM: u8, const SMALL: bool
                 codes = codes.add(2 * H);
             }
         }
+        if SUMS {
+            for r in 0..R {
+                store_sums(acc[r], output.add(r * stride).cast(), panel.columns);
+            }
+            return;
+        }
         let multiplier: [__m256; H] =
             std::array::from_fn(|h| _mm256_loadu_ps(panel.multipliers.as_ptr().add(h * 8)));
         let mut r = 0;
@@ -174,6 +187,30 @@ unsafe fn tile<const R: usize, const H: usize, const FORM: u8, const SMALL: bool
 unsafe fn broadcast(from: *const u8) -> __m256i {
     // SAFETY: the caller answers for the 4 bytes; the read is unaligned.
     _mm256_set1_epi32(unsafe { from.cast::<i32>().read_unaligned() })
+}
+
+/// Stores the first `columns` (1 to `H * 8`) sums.
+///
+/// # Safety
+///
+/// `columns` sums can be written at `to`.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn store_sums<const H: usize>(sums: [__m256i; H], to: *mut i32, columns: usize) {
+    for (h, sums) in sums.into_iter().enumerate() {
+        // SAFETY: only sums 0..columns are written, which the caller answers for.
+        unsafe {
+            let to = to.add(h * 8);
+            match columns - h * 8 {
+                left if left >= 8 => _mm256_storeu_si256(to.cast(), sums),
+                left => {
+                    let mut all = [0i32; 8];
+                    _mm256_storeu_si256(all.as_mut_ptr().cast(), sums);
+                    std::ptr::copy_nonoverlapping(all.as_ptr(), to, left);
+                }
+            }
+        }
+    }
 }
 
 /// Stores the first `columns` (1 to 16) bytes.
