@@ -1,5 +1,6 @@
 //! Runs `crates/daq/examples/digest.rs` on every instruction set that this machine has or can
-//! emulate, and compares what it prints with the list on record.
+//! emulate, and compares what it prints with the list on record. Every kernel of an instruction set that
+//! was run must have computed some of it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +9,11 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// The list that holds everywhere.
 const FILE: &str = "docs/digests.txt";
+/// Which kernels ran, and how.
+const KERNELS: &str = "docs/digests-kernels.txt";
+/// Kernels that no model takes: forms of `qconv_4x16_doubled__avx2` to measure it by, which the kernels'
+/// own tests run.
+const UNTAKEN: &[&str] = &["qconv_4x16_bytes__avx2", "qconv_4x16_words__avx2"];
 const ARM: &str = "aarch64-unknown-linux-musl";
 const WASM: &str = "wasm32-wasip1";
 /// What runs natively, where the CPU has it.
@@ -37,13 +43,15 @@ pub fn compare(root: &Path, write: bool) -> Result<()> {
     let file = root.join(FILE);
     if write {
         let list = run("scalar")?;
-        let list = list.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>();
+        let list = digests(&list).map(|line| format!("{line}\n")).collect::<String>();
         std::fs::write(&file, list)?;
     }
     let wanted = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let mut wrong = 0;
+    let mut ran: Vec<(String, Vec<String>)> = Vec::new();
+    let mut idle = Vec::new();
     let mut check = |isa: &str, how: &str, said: String| {
-        let (first, list) = said.split_once('\n').unwrap_or_default();
+        let first = said.lines().next().unwrap_or_default();
         // The program says whether a signal handler stands in for the CPU.
         let trapped = first == format!("# {isa}, trap");
         if first != format!("# {isa}") && !trapped {
@@ -55,11 +63,21 @@ pub fn compare(root: &Path, write: bool) -> Result<()> {
             (true, how) => &format!("trap, {how}"),
             (false, how) => how,
         };
-        let pairs = list.lines().zip(wanted.lines());
+        for line in said.lines() {
+            if let Some(name) = line.strip_prefix("# idle ") {
+                idle.extend((!UNTAKEN.contains(&name)).then(|| format!("{name} ({how})")));
+            }
+            let Some(name) = line.strip_prefix("# ran ") else { continue };
+            match ran.iter_mut().find(|(other, _)| other == name) {
+                Some((_, all)) => all.push(how.into()),
+                None => ran.push((name.into(), vec![how.into()])),
+            }
+        }
+        let pairs = digests(&said).zip(wanted.lines());
         let other: Vec<_> =
             pairs.filter(|(a, b)| a != b).map(|(_, b)| b.split(' ').next()).collect();
         match other.as_slice() {
-            [] if list.lines().count() == wanted.lines().count() => {
+            [] if digests(&said).count() == wanted.lines().count() => {
                 println!("{isa}: equal ({how})")
             }
             other => {
@@ -105,7 +123,24 @@ pub fn compare(root: &Path, write: bool) -> Result<()> {
         }
     }
     ensure!(wrong == 0, "{wrong} instruction sets give other digests than {FILE}");
+    ensure!(idle.is_empty(), "kernels that no model of the digest takes: {}", idle.join(", "));
+    let file = root.join(KERNELS);
+    if write {
+        let line = |(name, how): &(String, Vec<String>)| format!("{name:36} {}\n", how.join("; "));
+        std::fs::write(&file, ran.iter().map(line).collect::<String>())?;
+    }
+    let list = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let listed: Vec<_> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let missing: Vec<_> =
+        ran.iter().map(|(name, _)| name.as_str()).filter(|name| !listed.contains(name)).collect();
+    ensure!(missing.is_empty(), "{KERNELS} lacks {missing:?}: cargo xtask digest --write");
+    println!("{} kernels ran", ran.len());
     Ok(())
+}
+
+/// The digests among what the program prints.
+fn digests(said: &str) -> impl Iterator<Item = &str> {
+    said.lines().filter(|line| !line.starts_with('#'))
 }
 
 /// Builds the example; gives its path.

@@ -60,7 +60,7 @@ pub(crate) struct Entry {
 }
 
 /// Every float convolution, best first, scalar last.
-static KERNELS: &[Entry] = &[
+pub(crate) static KERNELS: &[Entry] = &[
     #[cfg(target_arch = "x86_64")]
     crate::depthwise_f32::depthwise::<__m512>("avx512-depthwise", Isa::Avx512),
     #[cfg(target_arch = "x86_64")]

@@ -88,3 +88,30 @@ pub use range_f32::{RangeF32, range_f32};
 pub use requantize::requantize;
 pub use resize_u8::{Mix, ResizeU8, ResizeU8Params};
 pub use softmax::{SoftmaxU8Params, softmax_f32, softmax_u8};
+
+/// Every kernel that is in a list: its family, its name, and what it needs of the CPU; those of a family
+/// best first.
+pub fn kernels() -> Vec<(&'static str, &'static str, Isa)> {
+    fn list<F>(
+        family: &'static str,
+        list: &'static [Kernel<F>],
+    ) -> Vec<(&'static str, &'static str, Isa)> {
+        list.iter().map(|kernel| (family, kernel.name, kernel.isa)).collect()
+    }
+    let mut all: Vec<_> =
+        conv_u8::KERNELS.iter().map(|kernel| ("conv_u8", kernel.name, kernel.isa)).collect();
+    all.extend(conv_i32::KERNELS.iter().map(|kernel| ("conv_i32", kernel.name, kernel.isa)));
+    all.extend(conv_f32::KERNELS.iter().map(|kernel| ("conv_f32", kernel.name, kernel.isa)));
+    all.extend(list("add_u8", add_u8::KERNELS));
+    all.extend(list("mul_u8", mul_u8::KERNELS));
+    all.extend(list("lookup_u8", lookup_u8::KERNELS));
+    all.extend(list("max_pool_u8", pool_u8::MAX_KERNELS));
+    all.extend(list("global_average_pool_u8", pool_u8::SUM_KERNELS));
+    all.extend(list("resize_u8", resize_u8::KERNELS));
+    all.extend(list("softmax", softmax::KERNELS));
+    all.extend(list("quantize_f32_u8", quantize::QUANTIZE_KERNELS));
+    all.extend(list("dequantize_u8_f32", quantize::DEQUANTIZE_KERNELS));
+    all.extend(list("range_f32", range_f32::KERNELS));
+    all.extend(list("interleave3", layout::INTERLEAVE3_KERNELS));
+    all
+}

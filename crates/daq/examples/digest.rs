@@ -1,10 +1,15 @@
 //! Prints one SHA-256 for each of some small models and sets of worst-case layers: what `cargo xtask
 //! digest` compares between instruction sets, `docs/digests.txt` being the list that holds for all.
 //!
+//! A line for each kernel of that instruction set follows: `# ran NAME`, or `# idle NAME` where no model took it.
+//!
 //! `digest` uses the best instruction set of this CPU or the one that `DAQ_ISA` names, and says which.
 //! `DAQ_ISA=avxvnni` works on every x86-64 with AVX2 under Linux: a signal handler computes what the
 //! CPU does not have.
 //! Models are made here, from a generator of numbers that is the same everywhere.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 
 use daq::attrs::{Attr, Attrs};
 use daq::{DType, Graph, Model, Node, Op, QuantParams, Spec, Tensor, Value, ValueId};
@@ -25,6 +30,37 @@ fn main() {
         let hex: String = all.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         println!("{name:20} {hex}");
     }
+    let ran = RAN.lock().expect("no thread panicked");
+    for (_, name, isa) in daq_kernels::kernels() {
+        if isa == Isa::best() {
+            println!("# {} {name}", if ran.contains(name) { "ran" } else { "idle" });
+        }
+    }
+}
+
+/// The kernels that have run.
+static RAN: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+
+/// What plans call kernels whose names they do not know, and their families.
+const FAMILIES: &[(&str, &[&str])] = &[
+    ("add", &["add_u8"]),
+    ("add_u8", &["add_u8"]),
+    ("dequantize_u8_f32", &["dequantize_u8_f32"]),
+    ("dynamic_quantize_f32_u8", &["range_f32", "quantize_f32_u8"]),
+    ("lookup", &["lookup_u8"]),
+    ("global_average_pool_u8", &["global_average_pool_u8"]),
+    ("lookup_u8", &["lookup_u8"]),
+    ("max_pool_u8", &["max_pool_u8"]),
+    ("mul_u8", &["mul_u8"]),
+    ("quantize_f32_u8", &["quantize_f32_u8"]),
+];
+
+/// Notes that the best kernel of a family has run.
+fn ran(family: &str) {
+    let kernels = daq_kernels::kernels();
+    let fits = |isa: Isa| isa <= Isa::best() && isa.is_supported();
+    let best = kernels.iter().find(|(of, _, isa)| *of == family && fits(*isa));
+    RAN.lock().expect("no thread panicked").insert(best.expect("a family").1);
 }
 
 /// Emulates AVX-VNNI where it was asked for and is missing.
@@ -61,8 +97,13 @@ const MODELS: &[(&str, Hashed)] = &[
     ("depthwise-5x5", |all| layers(all, &|n| [n, n, 5, 1, 1, n])),
     ("depthwise-unsigned", unsigned),
     ("depthwise-any", |all| layers(all, &|n| [n, n, 4, 1, 2, n])),
+    ("3x3-whole-tiles", whole_tiles),
     ("vectors", vectors),
     ("elementwise", elementwise),
+    ("quantize", quantize),
+    ("dynamic", dynamic),
+    ("pictures", pictures),
+    ("resize", resize),
     ("sums-1x1", |all| sums(all, &|n| [n, 17, 1, 1, 1, 1])),
     ("sums-1x1-outputs", |all| sums(all, &|n| [19, n, 1, 1, 1, 1])),
     ("sums-3x3", |all| sums(all, &|n| [n, 9, 3, 1, 1, 1])),
@@ -175,18 +216,30 @@ impl Net {
         inputs: &[ValueId],
         quant: Option<QuantParams>,
     ) -> ValueId {
+        let y = self.nodes(op, attrs, inputs, 1)[0];
+        self.graph.values[y].quant = quant;
+        y
+    }
+
+    /// A node of so many outputs.
+    fn nodes(&mut self, op: &str, attrs: Attrs, inputs: &[ValueId], count: usize) -> Vec<ValueId> {
         let op = Op::from_attrs(op, &attrs).expect("a known operator").expect("good attributes");
-        let name = format!("n{}", self.graph.values.len());
         let specs: Vec<_> = inputs
             .iter()
             .map(|&id| &self.graph.values[id])
             .map(|value| Some(Spec::new(value.dtype, &value.shape)))
             .collect();
-        let spec = op.infer(&specs).expect("good shapes").remove(0);
-        let y = self.graph.add_value(Value { quant, ..Value::new(&name, spec.dtype, &spec.shape) });
+        let specs = op.infer(&specs).expect("good shapes").into_iter().take(count);
+        let name = format!("n{}", self.graph.values.len());
+        let mut outputs = Vec::new();
+        for (i, spec) in specs.enumerate() {
+            let value = Value::new(format!("{name}.{i}"), spec.dtype, &spec.shape);
+            outputs.push(self.graph.add_value(value));
+        }
         let inputs = inputs.iter().copied().map(Some).collect();
-        self.graph.nodes.push(Node { name, op, inputs, outputs: vec![y], doc: String::new() });
-        y
+        let outputs_of = outputs.clone();
+        self.graph.nodes.push(Node { name, op, inputs, outputs: outputs_of, doc: String::new() });
+        outputs
     }
 
     fn quant(&self, id: ValueId) -> QuantParams {
@@ -407,6 +460,21 @@ fn layers(all: &mut Sha256, shape: &dyn Fn(usize) -> [usize; 6]) {
     }
 }
 
+/// Convolutions of many channels that leave nothing of tiles of 4x4, or little: by Winograd wherever there
+/// is such a kernel.
+fn whole_tiles(all: &mut Sha256) {
+    let shapes = [(48, 48, [8, 8]), (48, 66, [8, 12]), (64, 50, [7, 8]), (64, 64, [8, 8])];
+    for ((i, (in_c, out_c, size)), &fill) in
+        shapes.into_iter().enumerate().flat_map(|of| FILLS.iter().map(move |fill| (of, fill)))
+    {
+        let zero_point = [0, 255, 128, 3][i];
+        let (mut net, x) = Net::new(&[1, in_c, size[0], size[1]], codes(zero_point), i as u64);
+        net.fill = fill;
+        let y = net.conv(x, [out_c, 3, 1, 1, 1]);
+        run(net.end(y), all);
+    }
+}
+
 /// Depthwise convolutions whose weights, less their zero point, reach beyond 8 bits.
 fn unsigned(all: &mut Sha256) {
     for (n, &fill) in (1..=40).flat_map(|n| FILLS.iter().map(move |fill| (n, fill))) {
@@ -450,6 +518,54 @@ fn elementwise(all: &mut Sha256) {
             };
             run(net.end(y), all);
         }
+    }
+}
+
+/// Reals to codes and back, of every length.
+fn quantize(all: &mut Sha256) {
+    for len in (1..=80).chain([1000]) {
+        let (mut n, x) = Net::new(&[1, len], None, len as u64);
+        let y = n.node("QuantizeLinear", Attrs::new(), &[x], codes([0, 255, 128, 3][len % 4]));
+        n.graph.outputs.push(y);
+        let y = n.node("DequantizeLinear", Attrs::new(), &[y], None);
+        run(n.end(y), all);
+    }
+}
+
+/// Codes whose scale and zero point come of the numbers, of every length.
+fn dynamic(all: &mut Sha256) {
+    for len in (1..=80).chain([1000]) {
+        let (mut n, x) = Net::new(&[1, len], None, len as u64);
+        n.graph.outputs = n.nodes("DynamicQuantizeLinear", Attrs::new(), &[x], 3);
+        run(n, all);
+    }
+}
+
+/// Pictures of reals that a model takes as codes, and codes that it gives as reals.
+fn pictures(all: &mut Sha256) {
+    for (channels, width) in (1..=4).flat_map(|channels| (1..=40).map(move |w| (channels, w))) {
+        let (mut n, x) = Net::new(&[1, channels, 3, width], codes(99), width as u64);
+        let y = n.conv(x, [6, 1, 1, 1, 1]);
+        let len = 3 * channels * width;
+        let reals: Vec<f32> = (0..len).map(|_| n.random.next() as i16 as f32 / 8192.0).collect();
+        let x = Tensor::from_slice(&[1, channels, 3, width], &reals);
+        let model = Model::from_graph(n.end(y).graph).expect("a valid model");
+        let y = model.session(1).run(&[("x", &x)], Some(DType::F32)).expect("its own input");
+        all.update(y[0].bytes());
+    }
+    // What a session does before and after the steps.
+    ["quantize_f32_u8", "interleave3", "dequantize_u8_f32"].into_iter().for_each(ran);
+}
+
+/// Linear resizes of every number of channels.
+fn resize(all: &mut Sha256) {
+    for (n, scales) in (1..=40).flat_map(|n| [(n, [2.0, 1.5]), (n, [0.6, 3.0])]) {
+        let (mut net, x) = Net::new(&[1, n, 5, 6], codes(90), n as u64);
+        let attrs = Attrs::new()
+            .with("mode", Attr::Str("linear".into()))
+            .with("scales", Attr::Floats([&[1.0, 1.0], &scales[..]].concat()));
+        let y = net.node("Resize", attrs, &[x], Some(QuantParams::per_tensor(1.0 / 70.0, 60)));
+        run(net.end(y), all);
     }
 }
 
@@ -556,5 +672,16 @@ fn outputs(mut net: Net) -> (Tensor, Vec<Tensor>) {
     };
     let model = Model::from_graph(net.graph).expect("a valid model");
     let outputs = model.session(1).run(&[("x", &x)], None).expect("its own input");
+    for step in model.plan().steps() {
+        let step = step.kernel();
+        for part in step.split('+') {
+            let kernels = daq_kernels::kernels();
+            if let Some((_, name, _)) = kernels.iter().find(|(_, name, _)| *name == part) {
+                RAN.lock().expect("no thread panicked").insert(name);
+            }
+            let families = FAMILIES.iter().find(|(name, _)| *name == part);
+            families.iter().flat_map(|(_, families)| *families).for_each(|family| ran(family));
+        }
+    }
     (x, outputs)
 }
