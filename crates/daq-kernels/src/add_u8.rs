@@ -29,39 +29,7 @@ pub struct Constants {
     offset: f32,
 }
 
-/// # Safety
-///
-/// This CPU has the kernel's instruction set; the codes of `Codes` can be read and written.
-type Entry = unsafe fn(&Constants, Codes);
-
-/// What is added and where to; the output may be either input's own place.
-#[derive(Clone, Copy)]
-pub struct Codes {
-    a: *const u8,
-    b: *const u8,
-    output: *mut u8,
-    len: usize,
-}
-
-impl Codes {
-    /// What is left from `at` on.
-    ///
-    /// # Safety
-    ///
-    /// There are so many codes.
-    #[inline(always)]
-    unsafe fn from(self, at: usize) -> Codes {
-        // SAFETY: by the caller.
-        unsafe {
-            Codes {
-                a: self.a.add(at),
-                b: self.b.add(at),
-                output: self.output.add(at),
-                len: self.len - at,
-            }
-        }
-    }
-}
+type Entry = unsafe fn(&Constants, &[u8], &[u8], &mut [u8]);
 
 /// Every kernel, best first and scalar last.
 pub static KERNELS: &[Kernel<Entry>] = &[
@@ -125,42 +93,17 @@ impl AddU8 {
     pub fn run(&self, a: &[u8], b: &[u8], output: &mut [u8]) {
         assert_eq!(a.len(), b.len(), "the inputs differ in length");
         assert_eq!(a.len(), output.len(), "input and output differ in length");
-        let (a, b, len) = (a.as_ptr(), b.as_ptr(), output.len());
-        let codes = Codes { a, b, output: output.as_mut_ptr(), len };
-        // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set; the slices
-        // are as long.
-        unsafe { (self.kernel.entry)(&self.constants, codes) }
-    }
-
-    /// Adds `codes`, the first operand where `first`, to what `output` holds.
-    ///
-    /// # Panics
-    ///
-    /// If the lengths differ.
-    pub fn run_onto(&self, codes: &[u8], first: bool, output: &mut [u8]) {
-        assert_eq!(codes.len(), output.len(), "input and output differ in length");
-        let (len, output) = (output.len(), output.as_mut_ptr());
-        let (a, b) = match first {
-            true => (codes.as_ptr(), output.cast_const()),
-            false => (output.cast_const(), codes.as_ptr()),
-        };
-        // SAFETY: as in `run`; each code is read before its place is written.
-        unsafe { (self.kernel.entry)(&self.constants, Codes { a, b, output, len }) }
+        // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set.
+        unsafe { (self.kernel.entry)(&self.constants, a, b, output) }
     }
 }
 
-/// # Safety
-///
-/// As [`Entry`].
-unsafe fn scalar(constants: &Constants, codes: Codes) {
+fn scalar(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
     let Constants { a_ratio, b_ratio, offset } = *constants;
-    for at in 0..codes.len {
-        // SAFETY: by the caller: there are so many codes.
-        let (a, b) = unsafe { (*codes.a.add(at), *codes.b.add(at)) };
+    for ((code, &a), &b) in output.iter_mut().zip(a).zip(b) {
         let sum = f32::from(b).mul_add(b_ratio, offset);
         let sum = f32::from(a).mul_add(a_ratio, sum);
-        // SAFETY: as above.
-        unsafe { *codes.output.add(at) = round_small(sum.clamp(0.0, 255.0)) as u8 };
+        *code = round_small(sum.clamp(0.0, 255.0)) as u8;
     }
 }
 
@@ -173,45 +116,47 @@ mod vectors {
     use crate::vector_f32::Work;
 
     /// Sixteen codes at a time.
-    struct Sums<'a, V>(&'a Constants, super::Codes, PhantomData<V>);
+    struct Sums<'a, V>(&'a Constants, &'a [u8], &'a [u8], &'a mut [u8], PhantomData<V>);
 
     impl<V: Codes> Work for Sums<'_, V> {
         #[inline(always)]
         unsafe fn run(self) {
-            let Sums(constants, codes, _) = self;
-            let whole = codes.len / 16 * 16;
-            for at in (0..whole).step_by(16) {
-                // SAFETY: the caller answers for the CPU; there are sixteen codes from `at` on.
+            let Sums(constants, a, b, output, _) = self;
+            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+            let (output, output_rest) = output.as_chunks_mut::<16>();
+            for ((a, b), output) in a.iter().zip(b).zip(output) {
+                // SAFETY: the caller answers for the CPU; all are sixteen codes.
                 unsafe {
-                    let (a, b) = (V::of_codes(codes.a.add(at)), V::of_codes(codes.b.add(at)));
+                    let (a, b) = (V::of_codes(a.as_ptr()), V::of_codes(b.as_ptr()));
                     let offset = V::splat(constants.offset);
                     let sums = [0, 1, 2, 3].map(|v| {
                         let sum = b[v].fma(V::splat(constants.b_ratio), offset);
                         a[v].fma(V::splat(constants.a_ratio), sum)
                     });
-                    V::to_codes(sums, 0, codes.output.add(at));
+                    V::to_codes(sums, 0, output.as_mut_ptr());
                 }
             }
-            // SAFETY: by the caller.
-            unsafe { super::scalar(constants, codes.from(whole)) }
+            super::scalar(constants, a_rest, b_rest, output_rest);
         }
     }
 
     /// # Safety
     ///
-    /// This CPU has the vectors; for the rest as [`super::Entry`].
-    pub(super) unsafe fn add<V: Codes>(constants: &Constants, codes: super::Codes) {
+    /// This CPU has the vectors.
+    pub(super) unsafe fn add<V: Codes>(
+        constants: &Constants,
+        a: &[u8],
+        b: &[u8],
+        output: &mut [u8],
+    ) {
         // SAFETY: by the caller.
-        unsafe { V::run(Sums::<V>(constants, codes, PhantomData)) }
+        unsafe { V::run(Sums::<V>(constants, a, b, output, PhantomData)) }
     }
 }
 
-/// # Safety
-///
-/// As [`Entry`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2(constants: &Constants, codes: Codes) {
+fn avx2(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
     use std::arch::x86_64::*;
     let a_ratio = _mm256_set1_ps(constants.a_ratio);
     let b_ratio = _mm256_set1_ps(constants.b_ratio);
@@ -224,32 +169,28 @@ unsafe fn avx2(constants: &Constants, codes: Codes) {
         // Below 0 the packings saturate; NaN converts to the lowest integer and saturates too.
         _mm256_cvtps_epi32(_mm256_min_ps(high, sum))
     };
-    let whole = codes.len / 16 * 16;
+    let whole = output.len() / 16 * 16;
     for at in (0..whole).step_by(16) {
-        // SAFETY: `at + 16` is within the codes.
+        // SAFETY: `at + 16` is within the three slices, whose equal lengths `run` checked.
         unsafe {
-            let a = _mm_loadu_si128(codes.a.add(at).cast());
-            let b = _mm_loadu_si128(codes.b.add(at).cast());
+            let a = _mm_loadu_si128(a.as_ptr().add(at).cast());
+            let b = _mm_loadu_si128(b.as_ptr().add(at).cast());
             let low = eight(a, b);
             let high = eight(_mm_srli_si128::<8>(a), _mm_srli_si128::<8>(b));
             let words = _mm256_permute4x64_epi64::<0xD8>(_mm256_packs_epi32(low, high));
-            let sums = _mm_packus_epi16(
+            let codes = _mm_packus_epi16(
                 _mm256_castsi256_si128(words),
                 _mm256_extracti128_si256::<1>(words),
             );
-            _mm_storeu_si128(codes.output.add(at).cast(), sums);
+            _mm_storeu_si128(output.as_mut_ptr().add(at).cast(), codes);
         }
     }
-    // SAFETY: by the caller.
-    unsafe { scalar(constants, codes.from(whole)) }
+    scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);
 }
 
-/// # Safety
-///
-/// As [`Entry`].
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
-unsafe fn neon(constants: &Constants, codes: Codes) {
+fn neon(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
     use std::arch::aarch64::*;
     let a_ratio = vdupq_n_f32(constants.a_ratio);
     let b_ratio = vdupq_n_f32(constants.b_ratio);
@@ -263,55 +204,51 @@ unsafe fn neon(constants: &Constants, codes: Codes) {
         let low = four(vmovl_u16(vget_low_u16(a)), vmovl_u16(vget_low_u16(b)));
         vqmovn_high_s32(vqmovn_s32(low), four(vmovl_high_u16(a), vmovl_high_u16(b)))
     };
-    let whole = codes.len / 16 * 16;
+    let whole = output.len() / 16 * 16;
     for at in (0..whole).step_by(16) {
-        // SAFETY: `at + 16` is within the codes.
+        // SAFETY: `at + 16` is within the three slices, whose equal lengths `run` checked.
         unsafe {
-            let (a, b) = (vld1q_u8(codes.a.add(at)), vld1q_u8(codes.b.add(at)));
+            let (a, b) = (vld1q_u8(a.as_ptr().add(at)), vld1q_u8(b.as_ptr().add(at)));
             let low = eight(vmovl_u8(vget_low_u8(a)), vmovl_u8(vget_low_u8(b)));
-            let sums =
+            let codes =
                 vqmovun_high_s16(vqmovun_s16(low), eight(vmovl_high_u8(a), vmovl_high_u8(b)));
-            vst1q_u8(codes.output.add(at), sums);
+            vst1q_u8(output.as_mut_ptr().add(at), codes);
         }
     }
-    // SAFETY: by the caller.
-    unsafe { scalar(constants, codes.from(whole)) }
+    scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);
 }
 
-/// # Safety
-///
-/// As [`Entry`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn avx512(constants: &Constants, codes: Codes) {
+fn avx512(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
     use std::arch::x86_64::*;
     let a_ratio = _mm512_set1_ps(constants.a_ratio);
     let b_ratio = _mm512_set1_ps(constants.b_ratio);
     let offset = _mm512_set1_ps(constants.offset);
     let high = _mm512_set1_ps(255.0);
     // SAFETY: the callers below keep `at + 16` within the slice.
-    let load = |from: *const u8, at: usize| unsafe {
-        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.add(at).cast())))
+    let load = |from: &[u8], at: usize| unsafe {
+        let codes = _mm_loadu_si128(from.as_ptr().add(at).cast());
+        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes))
     };
     // Packings work within 128-bit quarters; this puts the elements back in order.
     let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    let whole = codes.len / 64 * 64;
+    let whole = output.len() / 64 * 64;
     for at in (0..whole).step_by(64) {
         let sixteen = |part: usize| {
             let at = at + part * 16;
-            let sum = _mm512_fmadd_ps(load(codes.b, at), b_ratio, offset);
-            let sum = _mm512_fmadd_ps(load(codes.a, at), a_ratio, sum);
+            let sum = _mm512_fmadd_ps(load(b, at), b_ratio, offset);
+            let sum = _mm512_fmadd_ps(load(a, at), a_ratio, sum);
             // Below 0 the packings saturate; NaN converts to the lowest integer and saturates too.
             _mm512_cvtps_epi32(_mm512_min_ps(high, sum))
         };
         let low = _mm512_packs_epi32(sixteen(0), sixteen(1));
-        let sums = _mm512_packus_epi16(low, _mm512_packs_epi32(sixteen(2), sixteen(3)));
-        let sums = _mm512_permutexvar_epi32(order, sums);
-        // SAFETY: `at + 64` is within the codes.
-        unsafe { _mm512_storeu_si512(codes.output.add(at).cast(), sums) }
+        let codes = _mm512_packus_epi16(low, _mm512_packs_epi32(sixteen(2), sixteen(3)));
+        let codes = _mm512_permutexvar_epi32(order, codes);
+        // SAFETY: `at + 64` is within the three slices, whose equal lengths `run` checked.
+        unsafe { _mm512_storeu_si512(output.as_mut_ptr().add(at).cast(), codes) }
     }
-    // SAFETY: by the caller.
-    unsafe { scalar(constants, codes.from(whole)) }
+    scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);
 }
 
 #[cfg(test)]
@@ -380,19 +317,14 @@ mod tests {
                 output_scale: scales[i / 9],
                 output_zero_point: zero_points[i / 2 % 3],
             };
+            let constants = AddU8::new(&params, Isa::Scalar).constants;
             let mut want = vec![0; a.len()];
-            let plain = KERNELS.last().expect("the scalar kernel");
-            AddU8::with_kernel(&params, plain).run(&a, &b, &mut want);
+            scalar(&constants, &a, &b, &mut want);
             for kernel in KERNELS.iter().filter(|kernel| kernel.isa.is_supported()) {
                 let add = AddU8::with_kernel(&params, kernel);
                 let mut got = vec![0; a.len()];
                 add.run(&a, &b, &mut got);
                 assert!(got == want, "{} {params:?}", kernel.name);
-                for (codes, first, onto) in [(&a, true, &b), (&b, false, &a)] {
-                    let mut got = onto.clone();
-                    add.run_onto(codes, first, &mut got);
-                    assert!(got == want, "{} in place, {first} {params:?}", kernel.name);
-                }
                 for len in 0..70 {
                     let from = i * 800 + len * 7;
                     let mut got = vec![0; len];

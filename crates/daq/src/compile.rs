@@ -79,12 +79,6 @@ pub trait Kernel: Send + Sync {
         None
     }
 
-    /// The input whose memory output 0 may take, if nothing reads it later: `run` is then given none at its
-    /// position, and finds its elements in the output.
-    fn in_place(&self) -> Option<usize> {
-        None
-    }
-
     /// Computes the outputs. Views are as the plan's [`Operand`]s said.
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], pool: &Pool);
 

@@ -200,15 +200,6 @@ impl Plan {
         TensorView { dtype: s.dtype, shape: &s.shape, quant: s.quant.as_ref(), bytes }
     }
 
-    /// Whether an output of the step takes this input's memory.
-    fn is_output(&self, step: &Step, input: usize) -> bool {
-        let buffer = |stored: usize| match self.stored[stored].place {
-            Place::Region(region) => Some(self.buffer_of[region]),
-            Place::Constant(_) => None,
-        };
-        buffer(input).is_some() && step.outputs.iter().any(|&s| buffer(s) == buffer(input))
-    }
-
     /// Runs one step. `observe` is called with each value that it computed.
     pub(crate) fn run_step(
         &self,
@@ -224,11 +215,8 @@ impl Plan {
         // On the stack, so that a run does not allocate.
         let mut taken: SmallVec<[_; 2]> =
             step.outputs.iter().map(|&s| std::mem::take(&mut buffers[buffer(s)])).collect();
-        let inputs: SmallVec<[_; 8]> = step
-            .inputs
-            .iter()
-            .map(|s| s.filter(|&s| !self.is_output(step, s)).map(|s| self.view(s, buffers)))
-            .collect();
+        let inputs: SmallVec<[_; 8]> =
+            step.inputs.iter().map(|s| s.map(|s| self.view(s, buffers))).collect();
         let mut outputs: SmallVec<[_; 2]> = step
             .outputs
             .iter()

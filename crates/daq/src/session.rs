@@ -368,41 +368,6 @@ mod tests {
         g
     }
 
-    /// `h = x`, then twice two convolutions by 1 and what they started from added to them: `4 x`.
-    #[test]
-    fn a_sum_takes_the_place_of_its_residual() {
-        let mut g = Graph { name: "residual".into(), ..Graph::default() };
-        let quantized = |name: String| {
-            let quant = QuantParams::per_tensor(0.5, 10);
-            Value::new(name, DType::U8, &[1, 1, 1, 4]).with_quant(quant)
-        };
-        let x = g.add_value(quantized("x".into()));
-        let w = Value::constant("w", Tensor::from_slice(&[1, 1, 1, 1], &[2i8]));
-        let w = g.add_value(w.with_quant(QuantParams::per_tensor(0.5, 0)));
-        let mut make = |op: &str, inputs: &[usize]| {
-            let y = g.add_value(quantized(format!("v{}", g.values.len())));
-            g.nodes.push(node(op, Attrs::new(), inputs, y));
-            y
-        };
-        let mut h = make("Conv", &[x, w]);
-        for first in [true, false] {
-            let a = make("Conv", &[h, w]);
-            let b = make("Conv", &[a, w]);
-            h = make("Add", &if first { [b, h] } else { [h, b] });
-        }
-        (g.inputs, g.outputs) = (vec![x], vec![h]);
-        let model = Model::from_graph(g).unwrap();
-        // The input's, h's with both sums, and that of the convolutions between.
-        assert_eq!(model.plan().buffers().len(), 3);
-        let mut session = model.session(1);
-        for real in [[0.5f32, 1.0, -1.0, 7.0], [2.0, 0.0, 30.5, -0.5]] {
-            let mut y = [0f32; 4];
-            session.predict(&[&real], &mut [&mut y]).unwrap();
-            // The lowest and the highest code are -5 and 122.5.
-            assert_eq!(y, real.map(|x| (4.0 * x).clamp(-5.0, 122.5)));
-        }
-    }
-
     #[test]
     fn a_float_model_runs_in_plain_order() {
         let mut session = Model::from_graph(float_graph()).unwrap().session(1);

@@ -420,11 +420,10 @@ impl<'a> Builder<'a> {
             let is_computed = |id| self.forms.keys().any(|&(known, ..)| known == id);
             if let Some(fused) = tail_of(graph, &self.consumers, y, self.isa, is_computed) {
                 fused.nodes.iter().for_each(|&i| self.done[i] = true);
-                let residual = fused.residual.map(|other| {
+                if let Some(other) = fused.residual {
                     inputs.push(Some(self.form(other, layout, self.rank(other))));
-                    inputs.len() - 1
-                });
-                kernel = Box::new(Tailed { product: kernel, tail: fused.tail, residual });
+                }
+                kernel = Box::new(Tailed { product: kernel, tail: fused.tail });
                 outputs = vec![fused.output];
             }
         }
@@ -495,27 +494,14 @@ impl<'a> Builder<'a> {
             give(r, &mut free, &mut buffer_of);
         }
         for (i, step) in self.steps.iter().enumerate() {
-            // The memory that the step may write in place: of an input that it is the last to read, and
-            // reads as that input only.
-            let input = step.kernel.in_place().and_then(|k| step.inputs[k]).and_then(region);
-            let reads = |r| step.inputs.iter().flatten().filter(|s| region(**s) == Some(r)).count();
-            let mut in_place = input.filter(|&r| last_use[r] == i && reads(r) == 1);
             for r in step.outputs.iter().filter_map(|&s| region(s)) {
                 // Another step may have written a part of it.
-                if buffer_of[r] != usize::MAX {
-                    continue;
-                }
-                match in_place.take_if(|input| size[*input] == size[r]) {
-                    Some(input) => buffer_of[r] = buffer_of[input],
-                    None => give(r, &mut free, &mut buffer_of),
+                if buffer_of[r] == usize::MAX {
+                    give(r, &mut free, &mut buffer_of);
                 }
             }
             let used = step.inputs.iter().flatten().chain(&step.outputs).filter_map(|&s| region(s));
-            let is_free = |r: &usize| {
-                let mut outputs = step.outputs.iter().filter_map(|&s| region(s));
-                !outputs.any(|output| output != *r && buffer_of[output] == buffer_of[*r])
-            };
-            let mut ended: Vec<_> = used.filter(|&r| last_use[r] == i).filter(is_free).collect();
+            let mut ended: Vec<_> = used.filter(|&r| last_use[r] == i).collect();
             ended.sort_unstable();
             ended.dedup();
             free.extend(ended.into_iter().map(|r| buffer_of[r]));

@@ -16,7 +16,7 @@ use crate::tensor::{DType, TensorView, TensorViewMut};
 pub(super) enum Tail {
     /// A function of the code.
     Table(Box<[u8; 256]>),
-    /// Added to the code at the same place of another value.
+    /// Added to the code at the same place of another value, the last input of the step.
     Add { kernel: AddU8, product_first: bool },
 }
 
@@ -176,8 +176,6 @@ fn addition_to(
 pub(super) struct Tailed {
     pub(super) product: Box<dyn Kernel>,
     pub(super) tail: Tail,
-    /// Which input is the other operand of an addition.
-    pub(super) residual: Option<usize>,
 }
 
 impl Kernel for Tailed {
@@ -189,25 +187,18 @@ impl Kernel for Tailed {
         format!("{}+{tail}", self.product.name())
     }
 
-    fn in_place(&self) -> Option<usize> {
-        self.residual
-    }
-
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], pool: &Pool) {
         let product = self.product.product().expect("made from products only");
         let input = inputs[0].expect("a product has an input").bytes;
-        // Where the output takes its memory, the residual is there.
-        let residual = self.residual.and_then(|i| inputs[i]).map(|other| other.bytes);
-        let tail = |at: usize, codes: &[u8], output: &mut [u8]| match (&self.tail, residual) {
-            (Tail::Table(table), _) => lookup_u8(table, codes, output),
-            (Tail::Add { kernel, product_first }, None) => {
-                kernel.run_onto(codes, *product_first, output);
-            }
-            (Tail::Add { kernel, product_first: true }, Some(other)) => {
-                kernel.run(codes, &other[at..at + codes.len()], output);
-            }
-            (Tail::Add { kernel, product_first: false }, Some(other)) => {
-                kernel.run(&other[at..at + codes.len()], codes, output);
+        let residual = inputs.last().copied().flatten().map_or(&[][..], |other| other.bytes);
+        let tail = |at: usize, codes: &[u8], output: &mut [u8]| match &self.tail {
+            Tail::Table(table) => lookup_u8(table, codes, output),
+            Tail::Add { kernel, product_first } => {
+                let other = &residual[at..at + codes.len()];
+                match product_first {
+                    true => kernel.run(codes, other, output),
+                    false => kernel.run(other, codes, output),
+                }
             }
         };
         product.run_on(pool, input, outputs[0].bytes, Some(&tail));
