@@ -104,6 +104,9 @@ const MODELS: &[(&str, Hashed)] = &[
     ("dynamic", dynamic),
     ("pictures", pictures),
     ("resize", resize),
+    ("floats-1x1", |all| floats(all, &|n| [n, 17, 1, 1, 1, 1])),
+    ("floats-3x3", |all| floats(all, &|n| [5, n, 3, 1, 1, 1])),
+    ("floats-depthwise", |all| floats(all, &|n| [n, n, 3, 1, 1, n])),
     ("sums-1x1", |all| sums(all, &|n| [n, 17, 1, 1, 1, 1])),
     ("sums-1x1-outputs", |all| sums(all, &|n| [19, n, 1, 1, 1, 1])),
     ("sums-3x3", |all| sums(all, &|n| [n, 9, 3, 1, 1, 1])),
@@ -451,12 +454,25 @@ fn float() -> Net {
 /// A convolution of each kind of numbers and of every number of channels up to 40, so that each
 /// kernel meets every tail.
 fn layers(all: &mut Sha256, shape: &dyn Fn(usize) -> [usize; 6]) {
+    each_layer(shape, |net, y| run(net.end(y), all));
+}
+
+/// The same, giving floats.
+fn floats(all: &mut Sha256, shape: &dyn Fn(usize) -> [usize; 6]) {
+    each_layer(shape, |mut net, y| {
+        let value = &mut net.graph.values[y];
+        (value.dtype, value.quant) = (DType::F32, None);
+        run(net.end(y), all);
+    });
+}
+
+fn each_layer(shape: &dyn Fn(usize) -> [usize; 6], mut then: impl FnMut(Net, ValueId)) {
     for (n, &fill) in (1..=40).flat_map(|n| FILLS.iter().map(move |fill| (n, fill))) {
         let [in_c, rest @ ..] = shape(n);
         let (mut net, x) = Net::new(&[1, in_c, 5, 6], codes([0, 255, 128, 3][n % 4]), n as u64);
         net.fill = fill;
         let y = net.conv(x, rest);
-        run(net.end(y), all);
+        then(net, y);
     }
 }
 
