@@ -10,7 +10,7 @@ mkdir -p "$work"
 have() { command -v "$1" > /dev/null; }
 
 echo "== the C header is that of the interface"
-cargo xtask header
+${XTASK:-cargo xtask} header
 
 echo "== a model: the example, quantized by the daq command"
 cargo build --release --package daq-cli --bin daq

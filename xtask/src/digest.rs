@@ -146,9 +146,11 @@ fn digests(said: &str) -> impl Iterator<Item = &str> {
 /// Builds the example; gives its path.
 fn build(root: &Path, target: Option<&str>) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
-    cargo.current_dir(root).args(["build", "--quiet", "-p", "daq", "--example", "digest"]);
+    cargo.current_dir(root).args(["build", "--quiet", "--example", "digest"]);
     let folder = std::env::var("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
     let Some(target) = target else {
+        // With the features that the tests have, so that both share what is built.
+        cargo.arg("--workspace");
         ensure!(cargo.status()?.success(), "the example digest does not build");
         return Ok(folder.join("debug/examples/digest"));
     };
@@ -157,7 +159,7 @@ fn build(root: &Path, target: Option<&str>) -> Result<PathBuf> {
     let libraries = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
     ensure!(libraries.is_dir(), "no standard library; rustup target add {target}");
     cargo
-        .args(["--target", target])
+        .args(["-p", "daq", "--target", target])
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER", "rust-lld")
         .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", "-C target-feature=+simd128");
     ensure!(cargo.status()?.success(), "the example digest does not build for {target}");

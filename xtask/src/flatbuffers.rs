@@ -27,8 +27,8 @@ pub fn generate(root: &Path) -> Result<()> {
         .args([&folder, &folder.join("daq.fbs")])
         .status()?;
     ensure!(status.success(), "flatc failed ({status})");
-    let generated = folder.join("generated.rs");
-    std::fs::rename(folder.join("daq.rs"), &generated)?;
-    println!("{}", generated.display());
-    Ok(())
+    let made = folder.join("daq.rs");
+    let code = std::fs::read_to_string(&made)?;
+    std::fs::remove_file(made)?;
+    crate::write_code(&folder.join("generated.rs"), &code)
 }

@@ -38,3 +38,12 @@ fn main() -> Result<()> {
         ),
     }
 }
+
+/// Writes generated code; leaves a file that says the same alone, so that nothing is built anew.
+fn write_code(path: &Path, code: &str) -> Result<()> {
+    if std::fs::read_to_string(path).ok().as_deref() != Some(code) {
+        std::fs::write(path, code).with_context(|| path.display().to_string())?;
+    }
+    println!("{}", path.display());
+    Ok(())
+}
