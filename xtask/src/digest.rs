@@ -160,6 +160,8 @@ fn build(root: &Path, target: Option<&str>) -> Result<PathBuf> {
     ensure!(libraries.is_dir(), "no standard library; rustup target add {target}");
     cargo
         .args(["-p", "daq", "--target", target])
+        // What only the tests use waits for no optimiser.
+        .args(["--config", "profile.dev.package.proptest.opt-level=0"])
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER", "rust-lld")
         .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", "-C target-feature=+simd128");
     ensure!(cargo.status()?.success(), "the example digest does not build for {target}");
