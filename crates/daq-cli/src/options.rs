@@ -49,7 +49,8 @@ pub struct PreprocessArgs {
     /// The pixel (0 to 255) that fills what `pad` leaves empty
     #[arg(long = "pad-value", alias = "pad_value", value_name = "PIXEL")]
     pub pad_value: Option<f32>,
-    /// The picture's size, where the model leaves it open: 224, or height x width as 48x192
+    /// The picture's size, where the model leaves it open: 224, or height x width as 48x192; with
+    /// --dynamic also 48x?
     #[arg(long, value_name = "SIZE")]
     pub size: Option<Size>,
     /// A TOML file with these settings; flags override it

@@ -59,9 +59,10 @@ pub struct Args {
     pub backend: BackendArgs,
     #[command(flatten)]
     pub shapes: ShapeArgs,
-    /// Take arrays of any shape that the model takes; it is planned again for each new shape. Models in
-    /// which elements decide a shape (NonMaxSuppression) run so too
-    #[arg(long, conflicts_with_all = ["shapes", "backend"])]
+    /// Take arrays of any shape that the model takes, and pictures of any size: what the model and --size
+    /// leave open is theirs. The model is planned again for each new shape. Models in which elements
+    /// decide a shape (NonMaxSuppression) run so too
+    #[arg(long, conflicts_with_all = ["shapes", "backend", "quant_input", "quant_output"])]
     pub dynamic: bool,
     /// Overwrite OUT.npz even if it is no .npz file
     #[arg(long)]

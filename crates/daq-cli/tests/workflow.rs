@@ -3,6 +3,8 @@
 mod common;
 
 use common::{Folder, example, float_model};
+use daq::ops::{Attrs, Op};
+use daq::{DType, Graph, Node, Value};
 
 #[test]
 fn quantize_convert_evaluate_run() {
@@ -264,6 +266,49 @@ fn arrays_serve_as_well_as_pictures() {
     // The written outputs can be read and compared: codes in give what numbers in give.
     f.run(&["run", "m.daq", "arrays", "--quant_input", "-o", "again.npz"]).ok();
     assert_eq!(f.read("out.npz"), f.read("again.npz"));
+}
+
+#[test]
+fn with_dynamic_each_picture_has_its_own_size() {
+    let f = Folder::new();
+    let mut g = Graph { name: "tiny".into(), ..Graph::default() };
+    let [x, y] = ["x", "y"].map(|name| g.add_value(Value::new(name, DType::F32, &[1, 3, 8, 8])));
+    let op = Op::from_attrs("Relu", &Attrs::new()).unwrap().unwrap();
+    let (inputs, outputs) = (vec![Some(x)], vec![y]);
+    g.nodes.push(Node { name: "relu".into(), op, inputs, outputs, doc: String::new() });
+    (g.inputs, g.outputs) = (vec![x], vec![y]);
+    let open = ["x", "y"].map(|name| (name.to_owned(), vec![2, 3])).into();
+    daq_quant::onnx::write_open(&g, f.path("m.onnx"), &open).unwrap();
+
+    std::fs::create_dir_all(f.path("pics/more")).unwrap();
+    let pixel = |x: u32, y: u32| image::Rgb([x as u8, y as u8, 100 + (x * y) as u8]);
+    let picture = |w, h| image::RgbImage::from_fn(w, h, pixel);
+    picture(6, 4).save(f.path("pics/a.png")).unwrap();
+    picture(9, 3).save(f.path("pics/more/b.png")).unwrap();
+    let run = |flags: &[&str]| {
+        f.daq(&["run", "m.onnx", "pics", "--dynamic", "--mean", "0", "--std", "1"]).daq_more(flags)
+    };
+    let shapes = |flags: &[&str]| {
+        let said = run(flags).ok().json();
+        [0, 1].map(|i| said[i]["outputs"][0]["shape"].to_string())
+    };
+    assert_eq!(shapes(&["--json", "-o", "out.npz"]), ["[1,3,4,6]", "[1,3,3,9]"]);
+    let out = daq_quant::npz::read_npz(&f.path("out.npz")).unwrap();
+    for (name, w, h) in [("y/a", 6u32, 4u32), ("y/b", 9, 3)] {
+        let (_, array) = out.iter().find(|(n, _)| n == name).unwrap();
+        let at = |i: u32| pixel(i % w, i / w % h).0[(i / (w * h)) as usize];
+        let want: Vec<f32> = (0..3 * w * h).map(|i| f32::from(at(i))).collect();
+        assert_eq!(array.data, want.into(), "{name}");
+    }
+    assert_eq!(shapes(&["--json", "--size", "2x?"]), ["[1,3,2,3]", "[1,3,2,6]"]);
+    assert_eq!(shapes(&["--json", "--size", "5x4"]), ["[1,3,5,4]"; 2]);
+    f.run(&["run", "m.onnx", "pics"]).fails(1, &["the shape is not fixed", "--shape x="]);
+
+    f.write("pics/c.png", "no picture");
+    run(&[]).fails(1, &["error: pics/c.png: cannot decode the picture", "1 of 3 could not be run"]);
+    picture(1, 1).save(f.path("pics/more/a.png")).unwrap();
+    run(&["-o", "two.npz"]).fails(1, &["two files are called `a`"]);
+    run(&["--quant-input"]).fails(2, &["--quant-input"]);
 }
 
 #[test]

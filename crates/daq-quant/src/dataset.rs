@@ -89,6 +89,45 @@ type FileArrays = Arc<Vec<(String, Array)>>;
 const PICTURES: [&str; 3] = ["jpg", "jpeg", "png"];
 const ARRAYS: [&str; 2] = ["npy", "npz"];
 
+/// The files of one kind in a folder, searched as by [`Dataset::open`], in order; or a single one.
+///
+/// # Errors
+/// [`DatasetError::Unreadable`], and [`DatasetError::Empty`] where there are none.
+pub fn files(path: &Path) -> Result<(DatasetKind, Vec<PathBuf>), DatasetError> {
+    let unreadable = |why: String| DatasetError::Unreadable { path: path.to_owned(), why };
+    let about = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?;
+    let (mut pictures, mut arrays) = (Vec::new(), Vec::new());
+    if about.is_dir() {
+        for entry in WalkDir::new(path).follow_links(true) {
+            let entry = entry.map_err(|e| unreadable(e.to_string()))?;
+            match kind_of(entry.path()) {
+                Some(kind) if entry.file_type().is_file() => match kind {
+                    DatasetKind::Pictures => pictures.push(entry.into_path()),
+                    DatasetKind::Arrays => arrays.push(entry.into_path()),
+                },
+                _ => {}
+            }
+        }
+    } else {
+        match kind_of(path) {
+            Some(DatasetKind::Pictures) => pictures.push(path.to_owned()),
+            Some(DatasetKind::Arrays) => arrays.push(path.to_owned()),
+            None => {}
+        }
+    }
+    let (kind, mut files) = match (pictures.is_empty(), arrays.is_empty()) {
+        (false, _) => (DatasetKind::Pictures, pictures),
+        (true, false) => (DatasetKind::Arrays, arrays),
+        (true, true) => {
+            let why = "looked for .jpg, .jpeg and .png pictures (in any letter case), .npy and .npz, subfolders \
+                       included";
+            return Err(DatasetError::Empty { path: path.to_owned(), why: why.into() });
+        }
+    };
+    files.sort();
+    Ok((kind, files))
+}
+
 impl Dataset {
     /// Opens a folder, searched with its subfolders for `.jpg`, `.jpeg` and `.png` in any letter case or,
     /// if there are none, for `.npy` and `.npz`; or a single such file. The order is that of the paths.
@@ -101,39 +140,9 @@ impl Dataset {
     /// # Errors
     /// [`DatasetError`]; arrays are checked here by their headers, pictures only when loaded.
     pub fn open(path: &Path, inputs: &[InputSpec]) -> Result<Self, DatasetError> {
-        let unreadable = |why: String| DatasetError::Unreadable { path: path.to_owned(), why };
-        let about = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?;
-        let (mut pictures, mut arrays) = (Vec::new(), Vec::new());
-        if about.is_dir() {
-            for entry in WalkDir::new(path).follow_links(true) {
-                let entry = entry.map_err(|e| unreadable(e.to_string()))?;
-                match kind_of(entry.path()) {
-                    Some(kind) if entry.file_type().is_file() => match kind {
-                        DatasetKind::Pictures => pictures.push(entry.into_path()),
-                        DatasetKind::Arrays => arrays.push(entry.into_path()),
-                    },
-                    _ => {}
-                }
-            }
-        } else {
-            match kind_of(path) {
-                Some(DatasetKind::Pictures) => pictures.push(path.to_owned()),
-                Some(DatasetKind::Arrays) => arrays.push(path.to_owned()),
-                None => {}
-            }
-        }
-        let (kind, mut files) = match (pictures.is_empty(), arrays.is_empty()) {
-            (false, _) => (DatasetKind::Pictures, pictures),
-            (true, false) => (DatasetKind::Arrays, arrays),
-            (true, true) => {
-                let why = "looked for .jpg, .jpeg and .png pictures (in any letter case), .npy and .npz, subfolders \
-                           included";
-                return Err(DatasetError::Empty { path: path.to_owned(), why: why.into() });
-            }
-        };
-        files.sort();
-        let root =
-            if about.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) }.to_owned();
+        let (kind, files) = files(path)?;
+        let folder = path.is_dir();
+        let root = if folder { path } else { path.parent().unwrap_or(Path::new("")) }.to_owned();
         let mut set = Self {
             kind,
             root,

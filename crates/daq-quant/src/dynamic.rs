@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use daq::{DType, Graph, Layout, Model, Port, Session, Tensor};
 
+use crate::dataset::InputSpec;
 use crate::onnx::parts::{Parts, output_names, split};
 use crate::onnx::proto::{ModelProto, TypeProto, type_proto};
-use crate::onnx::{OnnxError, ReadOptions, input_names, model_of, read, read_part, tensor_proto};
+use crate::onnx::{OnnxError, ReadOptions, input_specs, model_of, read, read_part, tensor_proto};
 use crate::{passes, qdq};
 
 /// How many plans are kept: those of the shapes that came last.
@@ -37,7 +38,7 @@ pub enum DynamicError {
 /// An `.onnx` model for inputs of any shape that it takes.
 pub struct DynamicModel {
     source: Source,
-    names: Vec<String>,
+    inputs: Vec<InputSpec>,
     threads: usize,
     /// The plans by shapes, that of the last run first.
     kept: VecDeque<(Shapes, Planned)>,
@@ -80,17 +81,17 @@ impl DynamicModel {
     /// [`DynamicError::Onnx`] where it is no model. What it holds is read with the first run.
     pub fn open(path: impl AsRef<Path>, threads: usize) -> Result<Self, DynamicError> {
         let path = path.as_ref().to_path_buf();
-        let names = input_names(&path)?;
-        Ok(Self::new(Source::File(path), names, threads))
+        let inputs = input_specs(&path)?;
+        Ok(DynamicModel { inputs, ..Self::new(Source::File(path), threads) })
     }
 
-    fn new(source: Source, names: Vec<String>, threads: usize) -> Self {
-        DynamicModel { source, names, threads, kept: VecDeque::new(), planned: 0 }
+    fn new(source: Source, threads: usize) -> Self {
+        DynamicModel { source, inputs: Vec::new(), threads, kept: VecDeque::new(), planned: 0 }
     }
 
-    /// The names of the inputs, in order.
-    pub fn inputs(&self) -> &[String] {
-        &self.names
+    /// The inputs, in order.
+    pub fn inputs(&self) -> &[InputSpec] {
+        &self.inputs
     }
 
     /// How often the model was planned.
@@ -226,7 +227,7 @@ impl Cut {
                     input.r#type = Some(TypeProto { value, ..Default::default() });
                 }
                 let source = Source::Part(self.path.clone(), Box::new(part));
-                DynamicModel::new(source, names.clone(), self.threads)
+                DynamicModel::new(source, self.threads)
             });
             let outputs = after.run(&tensors)?;
             let names = output_names(rest);
@@ -294,7 +295,8 @@ mod tests {
     fn each_shape_is_planned_once_while_it_is_kept() {
         let file = file();
         let mut model = DynamicModel::open(file.path(), 1).unwrap();
-        assert_eq!(model.inputs(), ["x"]);
+        let x = InputSpec { name: "x".into(), shape: vec![Some(1), None] };
+        assert_eq!(model.inputs(), [x]);
         let mut run = |n: usize| {
             let x: Vec<f32> = (0..n).map(|i| i as f32).collect();
             let y = model.run(&[("x", &Tensor::from_slice(&[1, n], &x))]).unwrap();

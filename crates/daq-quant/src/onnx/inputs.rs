@@ -61,6 +61,21 @@ pub(super) fn input_type(
     Ok((dtype, shape))
 }
 
+/// The shape of an input, `None` where a dimension is open.
+pub(super) fn open_shape(proto: &ValueInfoProto) -> Vec<Option<usize>> {
+    let Some(type_proto::Value::TensorType(tensor)) =
+        proto.r#type.as_ref().and_then(|t| t.value.as_ref())
+    else {
+        return Vec::new();
+    };
+    let dims = tensor.shape.iter().flat_map(|shape| &shape.dim);
+    dims.map(|d| match d.value {
+        Some(tensor_shape_proto::dimension::Value::DimValue(n @ 1..)) => usize::try_from(n).ok(),
+        _ => None,
+    })
+    .collect()
+}
+
 fn shown(dims: Option<&[Result<i64, &str>]>) -> String {
     let Some(dims) = dims else { return "of unknown rank".into() };
     let text = dims.iter().map(|d| d.map_or_else(str::to_string, |n| n.to_string()));

@@ -31,7 +31,7 @@ mod tests;
 mod write;
 
 pub use qoperator::{qoperator, write_qoperator};
-pub use read::{MAX_OPSET, MIN_OPSET, ReadOptions, input_names, metadata, read, read_bytes};
+pub use read::{MAX_OPSET, MIN_OPSET, ReadOptions, input_specs, metadata, read, read_bytes};
 pub(crate) use read::{model_of, read_part};
 pub(crate) use write::tensor_proto;
 pub use write::{to_bytes, write, write_open};

@@ -10,11 +10,12 @@ use prost::Message;
 
 use super::attribute::{attributes, constant};
 use super::call::Call;
-use super::inputs::input_type;
+use super::inputs::{input_type, open_shape};
 use super::order::{node_name, sorted};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::tensor::tensor;
 use super::{OnnxError, elements, legacy, qdq, qoperator};
+use crate::dataset::InputSpec;
 
 /// The oldest operator set that is read.
 pub const MIN_OPSET: i64 = 7;
@@ -63,15 +64,16 @@ pub(crate) fn read_part(
     import_model(part, &file, folder(path).as_deref(), options, true)
 }
 
-/// The names of the inputs of the model at `path`, in order; those with a default left out.
+/// The inputs of the model at `path`, in order; those with a default left out. One whose rank is open has
+/// no dimensions.
 ///
 /// # Errors
 /// [`OnnxError::Model`] for a file that is no model.
-pub fn input_names(path: impl AsRef<Path>) -> Result<Vec<String>, OnnxError> {
+pub fn input_specs(path: impl AsRef<Path>) -> Result<Vec<InputSpec>, OnnxError> {
     let graph = model_of(path.as_ref())?.graph.unwrap_or_default();
     let given: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
-    let names = graph.input.iter().map(|i| i.name()).filter(|name| !given.contains(name));
-    Ok(names.map(str::to_owned).collect())
+    let inputs = graph.input.iter().filter(|i| !given.contains(i.name()));
+    Ok(inputs.map(|i| InputSpec { name: i.name().to_owned(), shape: open_shape(i) }).collect())
 }
 
 /// The metadata of the model at `path`.

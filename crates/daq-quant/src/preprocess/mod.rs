@@ -11,7 +11,7 @@
 //! mean = [123.675, 116.28, 103.53] # default; units of 0 to 255; one number serves every channel
 //! std = [58.395, 57.12, 57.375]    # default
 //! pad_value = 0                    # default; a pixel's value, so it is normalised like the others
-//! size = "224"                     # only where the model's input leaves the size open; or "48x192"
+//! size = "224"                     # only where the model's input leaves the size open; or "48x192", "48x?"
 //! ```
 
 mod options;
@@ -202,6 +202,29 @@ impl Preprocess {
     /// [`PictureError::Settings`] if the input takes no picture, its size is open and none is given, or the
     /// colour settings do not fit its channels.
     pub fn target(&self, dims: &[Option<usize>]) -> Result<ImageTarget, PictureError> {
+        self.target_within(dims, None)
+    }
+
+    /// [`Preprocess::target`] for the picture at `path`, which decides what the model and [`Preprocess::size`] leave
+    /// open: one side in proportion to the other, rounded up, or its own size.
+    ///
+    /// # Errors
+    /// Those of [`Preprocess::target`]; [`PictureError::Decode`] for what is no picture.
+    pub fn target_of(
+        &self,
+        dims: &[Option<usize>],
+        path: &Path,
+    ) -> Result<ImageTarget, PictureError> {
+        let own = picture::size(path)
+            .map_err(|why| PictureError::Decode { path: path.to_owned(), why })?;
+        self.target_within(dims, Some(own))
+    }
+
+    fn target_within(
+        &self,
+        dims: &[Option<usize>],
+        own: Option<Size>,
+    ) -> Result<ImageTarget, PictureError> {
         let fail = |why: String| Err(PictureError::Settings(why));
         let shown = || {
             let dims: Vec<_> =
@@ -224,12 +247,21 @@ impl Preprocess {
                 shown()
             ));
         }
-        let size = self.size.or(match (height, width) {
-            (Some(height), Some(width)) => Some(Size { height, width }),
-            _ => None,
-        });
-        let Some(Size { height, width }) = size else {
-            return fail(format!("{} leaves the picture's size open; give one (size)", shown()));
+        let size = self.size.unwrap_or(Size { height: 0, width: 0 });
+        let side = |wanted: usize, model| Some(wanted).filter(|&side| side > 0).or(model);
+        let (height, width) = match (side(size.height, height), side(size.width, width), own) {
+            (Some(height), Some(width), _) => (height, width),
+            (Some(height), None, Some(own)) => {
+                (height, height.saturating_mul(own.width).div_ceil(own.height))
+            }
+            (None, Some(width), Some(own)) => {
+                (width.saturating_mul(own.height).div_ceil(own.width), width)
+            }
+            (None, None, Some(own)) => (own.height, own.width),
+            (.., None) => {
+                let why = "leaves the picture's size open; give one (size)";
+                return fail(format!("{} {why}", shown()));
+            }
         };
         let target = ImageTarget { height, width, channels: channels.unwrap_or(3), layout };
         self.check_target(&target)?;

@@ -131,12 +131,13 @@ words!(Color, "color", "rgb, bgr or gray", "rgb" => Rgb, "bgr" => Bgr, "gray" =>
 /// The longest side of a picture that is made.
 pub(super) const MOST_SIDE: usize = 16_384;
 
-/// A picture size, written `224` (square) or `48x192` (height x width).
+/// A picture size, written `224` (square), `48x192` (height x width), or `48x?` where the width follows
+/// from each picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// Rows.
+    /// Rows; 0 where they are open.
     pub height: usize,
-    /// Columns.
+    /// Columns; 0 where they are open.
     pub width: usize,
 }
 
@@ -145,12 +146,16 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, OptionError> {
         let (height, width) = text.split_once('x').unwrap_or((text, text));
-        match (height.parse(), width.parse()) {
-            (Ok(height @ 1..=MOST_SIDE), Ok(width @ 1..=MOST_SIDE)) => Ok(Self { height, width }),
+        let side = |text: &str| match text {
+            "?" => Some(0),
+            text => text.parse().ok().filter(|side| (1..=MOST_SIDE).contains(side)),
+        };
+        match (side(height), side(width)) {
+            (Some(height), Some(width)) if height + width > 0 => Ok(Self { height, width }),
             _ => Err(OptionError {
                 option: "size",
                 value: text.to_owned(),
-                allowed: "a number such as 224, or height x width such as 48x192; sides are 1 to 16384",
+                allowed: "a number such as 224, or height x width such as 48x192 or 48x?; sides are 1 to 16384",
             }),
         }
     }
@@ -158,9 +163,13 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.height == self.width {
-            true => write!(f, "{}", self.height),
-            false => write!(f, "{}x{}", self.height, self.width),
+        let [height, width] = [self.height, self.width].map(|side| match side {
+            0 => "?".to_owned(),
+            side => side.to_string(),
+        });
+        match height == width {
+            true => write!(f, "{height}"),
+            false => write!(f, "{height}x{width}"),
         }
     }
 }
@@ -316,9 +325,9 @@ mod tests {
         );
         both_ways::<Color>(&["rgb", "bgr", "gray"], &["RGB", "yuv"], "bgr or gray");
         both_ways::<Size>(
-            &["224", "48x192", "16384"],
-            &["0", "x", "224x", "0x5", "-1", "1x2x3", "16385x1", "999999x999999"],
-            "48x192; sides are 1 to 16384",
+            &["224", "48x192", "16384", "48x?", "?x48"],
+            &["0", "x", "224x", "0x5", "-1", "1x2x3", "16385x1", "999999x999999", "?", "?x?"],
+            "48x192 or 48x?; sides are 1 to 16384",
         );
         both_ways::<PerChannel>(
             &["127.5", "1,2,3"],

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
 
+use super::options::Size;
 use super::resize::Pixels;
 
 /// A decoded picture may take this much memory: 64 megapixels in colour.
@@ -14,6 +15,19 @@ const MAX_DECODED: u64 = 192 << 20;
 const MAX_SIDE: u32 = 32_768;
 /// A JPEG or PNG file larger than this is not a picture to calibrate with.
 const MAX_FILE: u64 = 256 << 20;
+
+/// The size of a picture, from the start of its file.
+pub(super) fn size(path: &Path) -> Result<Size, String> {
+    let reader = ImageReader::open(path).map_err(|e| e.to_string())?;
+    let reader = reader.with_guessed_format().map_err(|e| e.to_string())?;
+    if !matches!(reader.format(), Some(ImageFormat::Jpeg | ImageFormat::Png)) {
+        return Err("neither a JPEG nor a PNG".into());
+    }
+    match reader.into_dimensions().map_err(|e| e.to_string())? {
+        (0, _) | (_, 0) => Err("the picture has no pixels".into()),
+        (width, height) => Ok(Size { height: height as usize, width: width as usize }),
+    }
+}
 
 /// Decodes a JPEG or PNG to one channel or to three (RGB). The format is taken from the content, not the
 /// name. Alpha is dropped, 16-bit samples are rounded to 8, palettes expanded, and the EXIF orientation is

@@ -185,3 +185,38 @@ fn wrong_settings_name_the_key_and_what_is_allowed() {
     let error = Preprocess::from_toml_file(&dir.path().join("none")).unwrap_err().to_string();
     assert!(error.contains("none"), "{error}");
 }
+
+#[test]
+fn an_open_side_is_the_pictures() {
+    let (dir, path) = saved(&source(9, 4));
+    let sized = |size: &str| Preprocess { size: size.parse().ok(), ..plain() };
+    let open = [None, Some(3), None, None];
+    for (settings, dims, height, width) in [
+        (sized(""), open, 4, 9),
+        (sized("8"), open, 8, 8),
+        (sized("8x?"), open, 8, 18),
+        // 9 * 7 / 4 = 15.75 and 4 * 5 / 9 = 2.2
+        (sized("7x?"), open, 7, 16),
+        (sized("?x5"), open, 3, 5),
+        (sized(""), [None, Some(3), Some(6), None], 6, 14),
+        (sized("7x?"), [None, Some(3), Some(6), Some(5)], 7, 5),
+        (sized(""), [Some(1), None, None, Some(3)], 4, 9),
+    ] {
+        let target = settings.target_of(&dims, &path).unwrap();
+        assert_eq!((target.height, target.width), (height, width), "{settings:?} {dims:?}");
+    }
+    let long = [None, Some(3), Some(usize::MAX), None];
+    for (settings, dims, why) in [
+        (sized(""), long, "cannot be made"),
+        (sized(""), [None, Some(2), None, None], "takes no picture"),
+    ] {
+        let error = settings.target_of(&dims, &path).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    let why = sized("8x?").target(&open).unwrap_err().to_string();
+    assert!(why.contains("leaves the picture's size open"), "{why}");
+    let other = dir.path().join("b.png");
+    std::fs::write(&other, "GIF89a").unwrap();
+    let why = sized("").target_of(&open, &other).unwrap_err().to_string();
+    assert!(why.contains("b.png") && why.contains("neither a JPEG nor a PNG"), "{why}");
+}
