@@ -68,13 +68,71 @@ pub fn binary_f32(
     let chunk = row(a).min(row(b)).min(output.len());
     let equal = [row(a), row(b)].into_iter().all(|len| len == usize::MAX || len == chunk);
     assert!(equal, "rows of {} and {}", row(a), row(b));
-    for (index, output) in output.chunks_exact_mut(chunk).enumerate() {
-        let part = |operand| match operand {
-            OperandF32::Full(values) => OperandF32::Full(&values[index * chunk..][..chunk]),
-            OperandF32::Row(row) => OperandF32::Full(row),
-            OperandF32::Scalar(value) => OperandF32::Scalar(value),
-        };
-        dispatch(isa, BinaryLoop { op, a: part(a), b: part(b), clamp }, output);
+    dispatch(isa, BinaryLoop { op, a, b, clamp, chunk }, output);
+}
+
+/// What dynamic quantization does to the sums of a product, in place: `values` hold the bits of `i32` sums, and become
+/// `sum as f32 * scale[c] + bias[c]` held between the bounds of `clamp`, every step rounded. `c` is the place modulo the
+/// row's length; `scale` and `bias` are one number or a row, and no bias is added where it is empty.
+///
+/// # Panics
+/// If `scale` is empty, rows differ in length, or `values` are not whole rows.
+pub fn scale_sums(values: &mut [f32], scale: &[f32], bias: &[f32], clamp: (f32, f32), isa: Isa) {
+    let row = scale.len().max(bias.len());
+    let fits = |len: usize| len == 1 || len == row;
+    assert!(fits(scale.len()) && (bias.is_empty() || fits(bias.len())), "rows of a scale and bias");
+    assert_eq!(values.len() % row, 0, "whole rows");
+    dispatch(isa, ScaleLoop { row, scale, bias, clamp }, values);
+}
+
+struct ScaleLoop<'a> {
+    row: usize,
+    scale: &'a [f32],
+    bias: &'a [f32],
+    clamp: (f32, f32),
+}
+
+impl Loop<f32> for ScaleLoop<'_> {
+    #[inline(always)]
+    fn run(self, output: &mut [f32]) {
+        let bounds = self.clamp;
+        let real = |bits: f32, scale: f32| bits.to_bits().cast_signed() as f32 * scale;
+        match (self.scale, self.bias) {
+            (&[scale], []) => {
+                output.iter_mut().for_each(|y| *y = clamp(real(*y, scale), bounds));
+            }
+            (&[scale], &[bias]) => {
+                output.iter_mut().for_each(|y| *y = clamp(real(*y, scale) + bias, bounds));
+            }
+            (&[scale], bias) => {
+                for output in output.chunks_exact_mut(self.row) {
+                    for (y, bias) in output.iter_mut().zip(bias) {
+                        *y = clamp(real(*y, scale) + bias, bounds);
+                    }
+                }
+            }
+            (scale, []) => {
+                for output in output.chunks_exact_mut(self.row) {
+                    for (y, &scale) in output.iter_mut().zip(scale) {
+                        *y = clamp(real(*y, scale), bounds);
+                    }
+                }
+            }
+            (scale, &[bias]) => {
+                for output in output.chunks_exact_mut(self.row) {
+                    for (y, &scale) in output.iter_mut().zip(scale) {
+                        *y = clamp(real(*y, scale) + bias, bounds);
+                    }
+                }
+            }
+            (scale, bias) => {
+                for output in output.chunks_exact_mut(self.row) {
+                    for (y, (&scale, bias)) in output.iter_mut().zip(scale.iter().zip(bias)) {
+                        *y = clamp(real(*y, scale) + bias, bounds);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -131,6 +189,8 @@ struct BinaryLoop<'a> {
     a: OperandF32<'a>,
     b: OperandF32<'a>,
     clamp: (f32, f32),
+    /// The length of a row, or all.
+    chunk: usize,
 }
 
 impl Loop<f32> for BinaryLoop<'_> {
@@ -154,28 +214,34 @@ impl Loop<f32> for BinaryLoop<'_> {
 }
 
 impl BinaryLoop<'_> {
-    /// The operands are full (rows have become full) or scalar.
     #[inline(always)]
     fn each(self, output: &mut [f32], f: impl Fn(f32, f32) -> f32) {
         use OperandF32::{Full, Row, Scalar};
         let bounds = self.clamp;
-        match (self.a, self.b) {
-            (Full(a) | Row(a), Full(b) | Row(b)) => {
-                for (output, (&a, &b)) in output.iter_mut().zip(a.iter().zip(b)) {
-                    *output = clamp(f(a, b), bounds);
+        for (index, output) in output.chunks_exact_mut(self.chunk).enumerate() {
+            let part = |operand| match operand {
+                Full(values) => Full(&values[index * self.chunk..][..self.chunk]),
+                Row(row) => Full(row),
+                Scalar(value) => Scalar(value),
+            };
+            match (part(self.a), part(self.b)) {
+                (Full(a) | Row(a), Full(b) | Row(b)) => {
+                    for (output, (&a, &b)) in output.iter_mut().zip(a.iter().zip(b)) {
+                        *output = clamp(f(a, b), bounds);
+                    }
                 }
-            }
-            (Full(a) | Row(a), Scalar(b)) => {
-                for (output, &a) in output.iter_mut().zip(a) {
-                    *output = clamp(f(a, b), bounds);
+                (Full(a) | Row(a), Scalar(b)) => {
+                    for (output, &a) in output.iter_mut().zip(a) {
+                        *output = clamp(f(a, b), bounds);
+                    }
                 }
-            }
-            (Scalar(a), Full(b) | Row(b)) => {
-                for (output, &b) in output.iter_mut().zip(b) {
-                    *output = clamp(f(a, b), bounds);
+                (Scalar(a), Full(b) | Row(b)) => {
+                    for (output, &b) in output.iter_mut().zip(b) {
+                        *output = clamp(f(a, b), bounds);
+                    }
                 }
+                (Scalar(a), Scalar(b)) => output.fill(clamp(f(a, b), bounds)),
             }
-            (Scalar(a), Scalar(b)) => output.fill(clamp(f(a, b), bounds)),
         }
     }
 }
@@ -262,5 +328,29 @@ mod tests {
     fn a_row_that_does_not_divide_is_refused() {
         let (a, b) = (OperandF32::Scalar(0.0), OperandF32::Row(&[1.0, 2.0]));
         binary_f32(BinaryF32::Add, a, b, NONE, &mut [0.0; 5], Isa::Scalar);
+    }
+
+    #[test]
+    fn sums_are_scaled_step_by_step() {
+        // The second is not a float: 16,777,217 becomes 16,777,216.
+        let sums = [3, 16_777_217, -5, i32::MIN, 7, 0];
+        let (row, bias) = ([0.5f32, 0.1], [0.25f32, -1.0]);
+        let all = (f32::NEG_INFINITY, f32::INFINITY);
+        type Case<'a> = (&'a [f32], &'a [f32], (f32, f32), [f32; 6]);
+        let cases: [Case; 6] = [
+            (&row[..1], &[], all, [1.5, 8_388_608.0, -2.5, -1_073_741_824.0, 3.5, 0.0]),
+            (&row[..1], &bias[..1], (0.0, 4.0), [1.75, 4.0, 0.0, 0.0, 3.75, 0.25]),
+            (&row[..1], &bias, (0.0, 4.0), [1.75, 4.0, 0.0, 0.0, 3.75, 0.0]),
+            (&row, &[], (-9.0, 9.0), [1.5, 9.0, -2.5, -9.0, 3.5, 0.0]),
+            (&row, &bias[..1], (-9.0, 9.0), [1.75, 9.0, -2.25, -9.0, 3.75, 0.25]),
+            (&row, &bias, (-9.0, 9.0), [1.75, 9.0, -2.25, -9.0, 3.75, -1.0]),
+        ];
+        for &isa in Isa::ALL {
+            for (scale, bias, clamp, want) in cases {
+                let mut values = sums.map(|sum: i32| f32::from_bits(sum.cast_unsigned()));
+                scale_sums(&mut values, scale, bias, clamp, isa);
+                assert_eq!(values, want, "{isa:?} {scale:?} {bias:?}");
+            }
+        }
     }
 }

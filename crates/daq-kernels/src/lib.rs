@@ -73,7 +73,7 @@ pub use conv_i32::{ConvI32, ConvI32Kernel};
 pub use conv_shape::ConvShape;
 pub use conv_u8::{ConvU8, ConvU8Kernel, ConvU8Params, WeightsU8};
 pub use conv_u8_f32::ConvU8F32;
-pub use elementwise_f32::{BinaryF32, OperandF32, binary_f32, clamp_f32};
+pub use elementwise_f32::{BinaryF32, OperandF32, binary_f32, clamp_f32, scale_sums};
 pub use isa::Isa;
 pub use kernel::Kernel;
 pub use layout::{nchw_to_nhwc, nchw_to_nhwc_u8, nhwc_to_nchw};

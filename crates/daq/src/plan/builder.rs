@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use daq_kernels::{Isa, Pool};
 
-use super::fuse::{Beside, Fused, Lookup, Tail, Tailed, table_of, tail_of};
+use super::fuse::{Beside, Fused, Lookup, Scaled, Tail, Tailed, scaling_of, table_of, tail_of};
 use super::{Part, Place, Port, Step, Stored, fused_clamp};
 use crate::compile::{Compile, Kernel, Operand};
 use crate::error::Result;
@@ -425,6 +425,29 @@ impl<'a> Builder<'a> {
                 }
                 kernel = Box::new(Tailed { product: kernel, tail: fused.tail });
                 outputs = vec![fused.output];
+            }
+        }
+        let axis = match &node.op {
+            Op::ConvInteger(_) => Some(1),
+            Op::MatMulInteger(_) => rank.checked_sub(1),
+            _ => None,
+        };
+        if let (Some(axis), &[y]) = (axis, outputs.as_slice()) {
+            let is_known = |id: ValueId| {
+                graph.values[id].data.is_some() || self.forms.keys().any(|&(known, ..)| known == id)
+            };
+            let channels = graph.values[y].shape[axis];
+            if channels > 0
+                && let Some(scaling) = scaling_of(graph, &self.consumers, y, axis, is_known)
+            {
+                scaling.nodes.iter().for_each(|&i| self.done[i] = true);
+                let clamp = scaling.clamp;
+                let (sums, count, isa) = (kernel, inputs.len(), self.isa);
+                for id in [Some(scaling.scale), scaling.bias].into_iter().flatten() {
+                    inputs.push(Some(self.form(id, Layout::Plain, self.rank(id))));
+                }
+                kernel = Box::new(Scaled { sums, inputs: count, channels, clamp, isa });
+                outputs = vec![scaling.output];
             }
         }
         let outputs = outputs.iter().map(|&id| self.add(id, layout)).collect();
