@@ -33,7 +33,7 @@ pub(crate) struct QuadDepthwise<Q> {
 }
 
 /// The windows that have a kernel of their own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Window {
     /// By kernel size and horizontal stride.
     Square3Stride1,

@@ -4,7 +4,8 @@
 //! `vpdpbusd` multiplies by as many weights and adds up. Windows of 3x3 and 5x5 take the taps of one
 //! column together: [`TILE`] neighbouring pixels share a column once it is interleaved. Any other
 //! window takes its taps in order, pixel by pixel. Weights of more than 8 bits (`u8` codes less their zero
-//! point) are split into `i8` terms: a chunk that has any multiplies by each in turn.
+//! point) are split into `i8` terms: a chunk that has any multiplies by each in turn. A square window leaves a
+//! place free in the last four taps of a column: what is left of the weights of one row goes there.
 //!
 //! Fewer than 64 channels are taken together with those of other pixels of the row: all steps work
 //! within 128 bits, so these may belong to anything.
@@ -37,6 +38,8 @@ struct Chunk {
     weights: Vec<Lines<[i8; 4]>>,
     /// Fours of taps of a window.
     fours: usize,
+    /// The row of the window that stands in the free place of a column too.
+    again: Option<usize>,
     bias: Lines<i32>,
     multipliers: Lines<f32>,
     /// Whether every multiplier is below [`SMALL`].
@@ -51,7 +54,7 @@ struct Lines<T>([[T; 16]; 4]);
 impl Chunk {
     fn new(
         params: &ConvU8Params,
-        fours: &[[Option<usize>; 4]],
+        (kernel, fours): (Window, &[[Option<usize>; 4]]),
         bias: &[i32],
         first: usize,
         width: usize,
@@ -59,11 +62,19 @@ impl Chunk {
         let channels = width.min(params.shape.in_c - first);
         let mut weights = vec![0; params.shape.taps()];
         let mut terms = 1;
+        let mut left = vec![(0, 0); params.shape.taps()];
         for channel in first..first + channels {
             params.weights_of(channel, &mut weights);
             while weights.iter().any(|&weight| upto(weight, terms) != weight) {
                 terms += 1;
             }
+            for ((low, high), &weight) in left.iter_mut().zip(&weights) {
+                (*low, *high) = (weight.min(*low), weight.max(*high));
+            }
+        }
+        let again = row_left(&left, params.shape.kernel_w).filter(|_| kernel != Window::Any);
+        if again.is_some() {
+            terms = 1;
         }
         let mut chunk = Chunk {
             width,
@@ -71,6 +82,7 @@ impl Chunk {
             channels,
             weights: vec![Lines([[[0; 4]; 16]; 4]); terms as usize * fours.len()],
             fours: fours.len(),
+            again,
             bias: Lines([[0; 16]; 4]),
             multipliers: Lines([[0.0; 16]; 4]),
             small: params.multipliers[first..][..channels].iter().all(|&m| m < SMALL),
@@ -87,11 +99,28 @@ impl Chunk {
                     for (lines, taps) in lines.iter_mut().zip(fours) {
                         lines.0[vector][slot] = taps.map(weight);
                     }
+                    let Some(row) = again else { continue };
+                    let width = params.shape.kernel_w;
+                    for (column, lines) in lines.chunks_exact_mut(fours.len() / width).enumerate() {
+                        let weight = weights[row * width + column];
+                        let last = lines.last_mut().expect("a column has a four");
+                        last.0[vector][slot][3] = (weight - upto(weight, 1)) as i8;
+                    }
                 }
             }
         }
         chunk
     }
+}
+
+/// The row that holds all weights beyond one term, where what is left of them is one more. `range` is that of
+/// each tap's weights.
+fn row_left(range: &[(i16, i16)], width: usize) -> Option<usize> {
+    let beyond = |&(low, high): &(i16, i16)| low < -128 || high > 127;
+    let row = range.iter().position(beyond)? / width;
+    let others = range.iter().enumerate().all(|(tap, range)| tap / width == row || !beyond(range));
+    let fits = range.iter().all(|&(low, high)| low >= -128 - 128 && high <= 127 + 127);
+    (others && fits).then_some(row)
 }
 
 /// What the first `terms` of a weight add up to.
@@ -111,7 +140,7 @@ impl DepthwiseVnni {
                 17..=32 => 32,
                 _ => 16,
             };
-            chunks.push(Chunk::new(params, &fours, &bias, extent, width));
+            chunks.push(Chunk::new(params, (kernel, &fours), &bias, extent, width));
             extent += width;
         }
         DepthwiseVnni {
@@ -316,12 +345,14 @@ unsafe fn square_row<const W: usize, const K: usize, const S: usize>(
         for column in 0..(TILE - 1) * S + K {
             for four in 0..fours_of_column {
                 let rows: [__m512i; 4] = std::array::from_fn(|i| {
-                    if four * 4 + i >= K {
-                        return _mm512_setzero_si512();
-                    }
+                    let row = match (four * 4 + i < K, chunk.again) {
+                        (true, _) => four * 4 + i,
+                        (false, Some(row)) if i == 3 => row,
+                        (false, _) => return _mm512_setzero_si512(),
+                    };
                     // SAFETY: by the caller. Lane `lane` takes `TILE` pixels of its own.
                     unsafe {
-                        let row = table.pointers.as_ptr().add((four * 4 + i) * table.columns);
+                        let row = table.pointers.as_ptr().add(row * table.columns);
                         let at = row.add(pixel * S + column);
                         load::<W>(|lane| (*at.add(lane * TILE * S)).add(chunk.first))
                     }

@@ -383,6 +383,44 @@ fn every_tail_of_channels() {
 }
 
 #[test]
+fn depthwise_weights_beyond_8_bits_in_one_row_or_two() {
+    let mut random = Random(7);
+    for (kernel, stride, channels) in
+        [(3, 1, 5), (3, 1, 70), (3, 2, 20), (3, 2, 64), (5, 1, 40), (5, 2, 16), (5, 2, 67)]
+    {
+        let (in_h, in_w) = (6, 21);
+        let shape = ConvShape {
+            in_h,
+            in_w,
+            in_c: channels,
+            out_h: (in_h - 1) / stride + 1,
+            out_w: (in_w - 1) / stride + 1,
+            out_c: channels,
+            kernel_h: kernel,
+            kernel_w: kernel,
+            stride_h: stride,
+            stride_w: stride,
+            pad_top: kernel / 2,
+            pad_left: kernel / 2,
+            groups: channels,
+            ..ConvShape::gemm(1, 1, 1)
+        };
+        for (rows, zero_point, beyond) in [(1, 60, 255), (1, 200, 0), (2, 60, 255), (1, 0, 255)] {
+            let values = Values::Asymmetric;
+            let mut case = case(shape, values, &mut random);
+            case.weight_zero_point = Some(vec![zero_point]);
+            let first = random.below(kernel + 1 - rows);
+            for (i, weight) in case.weights.iter_mut().enumerate() {
+                let row = i / kernel % kernel;
+                let far = (first..first + rows).contains(&row) && random.below(4) == 0;
+                *weight = if far { beyond } else { 72 + random.below(56) as i16 };
+            }
+            case.check(values, &mut random);
+        }
+    }
+}
+
+#[test]
 fn large_sums_stay_exact() {
     let mut random = Random(7);
     // The last ones take several blocks of pixels.
