@@ -62,13 +62,8 @@ const MEANINGS: &[Rule] = &[
     ("Hardmax", 7..=12, flat_softmax),
     ("Pad", ANY, pad),
     ("Split", ANY, split),
-    ("Cast", ANY, |call, _| {
-        let wide = [DataType::Double, DataType::Float16, DataType::Bfloat16].map(|t| t as i64);
-        if call.attrs.get_int("to")?.is_some_and(|to| wide.contains(&to)) {
-            call.set("to", Attr::Int(DataType::Float as i64));
-        }
-        Ok(())
-    }),
+    ("Cast", ANY, |call, _| float_for(call, "to")),
+    ("EyeLike", ANY, |call, _| float_for(call, "dtype")),
     ("BatchNormalization", 7..=8, |call, _| only(call, "spatial", &Attr::Int(1))),
     ("ReduceMean", ANY, reduce),
     ("ReduceSum", ANY, reduce),
@@ -98,6 +93,15 @@ fn apply(rules: &[Rule], call: &mut Call, graph: &Graph, opset: i64) -> Result<(
         if *op == name && opsets.contains(&opset) {
             rewrite(call, graph)?;
         }
+    }
+    Ok(())
+}
+
+/// Wider and narrower floats are `f32`.
+fn float_for(call: &mut Call, name: &str) -> Result<(), OpError> {
+    let wide = [DataType::Double, DataType::Float16, DataType::Bfloat16].map(|t| t as i64);
+    if call.attrs.get_int(name)?.is_some_and(|to| wide.contains(&to)) {
+        call.set(name, Attr::Int(DataType::Float as i64));
     }
     Ok(())
 }
@@ -143,11 +147,15 @@ fn old_resize(call: &mut Call, _: &Graph) -> Result<(), OpError> {
 /// Empty lists count as left out, and scales or sizes of some axes (18) become those of all.
 fn resize(call: &mut Call, graph: &Graph) -> Result<(), OpError> {
     only(call, "antialias", &Attr::Int(0))?;
-    only(call, "keep_aspect_ratio_policy", &Attr::Str("stretch".into()))?;
+    let policy = call.attrs.get_str("keep_aspect_ratio_policy")?.map(str::to_owned);
+    call.map().remove("keep_aspect_ratio_policy");
     call.map().retain(|name, value| {
         let list = ["roi", "scales", "sizes"].contains(&name.as_str());
         !(list && (*value == Attr::Floats(vec![]) || *value == Attr::Ints(vec![])))
     });
+    if let Some(policy) = policy.filter(|policy| policy != "stretch") {
+        keep_aspect_ratio(call, graph, &policy)?;
+    }
     let Some(axes) = call.attrs.get_ints("axes")? else { return Ok(()) };
     call.map().remove("axes");
     let shape = call.spec(graph, 0)?.shape;
@@ -165,6 +173,43 @@ fn resize(call: &mut Call, graph: &Graph) -> Result<(), OpError> {
         all.extend(spread(&axes, end, vec![1.0; shape.len()])?);
         call.set("roi", Attr::Floats(all));
     }
+    Ok(())
+}
+
+/// Sizes that all axes get by one scale (18) become that scale.
+fn keep_aspect_ratio(call: &mut Call, graph: &Graph, policy: &str) -> Result<(), OpError> {
+    let Some(sizes) = call.attrs.get_ints("sizes")? else { return Ok(()) };
+    let shape = call.spec(graph, 0)?.shape;
+    let axes = call.attrs.get_ints("axes")?.unwrap_or_else(|| (0..shape.len() as i64).collect());
+    let lens = axes.iter().map(|&axis| Ok(shape[normalized(axis, shape.len())?]));
+    let lens = lens.collect::<Result<Vec<_>, OpError>>()?;
+    if lens.len() != sizes.len() || lens.contains(&0) || sizes.iter().any(|&size| size < 1) {
+        let why = format!("{sizes:?} do not fit {} axes of {lens:?}", axes.len());
+        return Err(OpError::attribute("sizes", why));
+    }
+    let scales = sizes.iter().zip(&lens).map(|(&size, &len)| size as f32 / len as f32);
+    let scale = match policy {
+        "not_larger" => scales.fold(f32::INFINITY, f32::min),
+        "not_smaller" => scales.fold(0.0, f32::max),
+        _ => {
+            return Err(OpError::unsupported(
+                format!("Resize with keep_aspect_ratio_policy `{policy}`"),
+                "use one of stretch, not_larger, not_smaller",
+            ));
+        }
+    };
+    // Sizes are rounded here, those of scales cut.
+    let cut = |&len: &usize| (scale * len as f32).fract() >= 0.5;
+    if let Some(len) = lens.iter().find(|len| cut(len)) {
+        return Err(OpError::unsupported(
+            format!(
+                "Resize with keep_aspect_ratio_policy `{policy}` that rounds {len} * {scale} up"
+            ),
+            "give sizes of the same ratio as the picture's",
+        ));
+    }
+    call.map().remove("sizes");
+    call.set("scales", Attr::Floats(vec![scale; sizes.len()]));
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use daq::OpError;
 use crate::files::WriteError;
 
 mod attribute;
+mod branch;
 mod call;
 mod elements;
 mod emit;

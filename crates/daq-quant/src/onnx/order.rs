@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
+use super::branch::captured;
 use super::proto::NodeProto;
 
 /// The nodes that `outputs` need, each after those whose outputs it reads, otherwise in the
@@ -38,8 +39,7 @@ pub(super) fn sorted(
         if std::mem::replace(&mut needed[i], true) {
             continue;
         }
-        let names: HashSet<&String> = nodes[i].input.iter().filter(|n| !n.is_empty()).collect();
-        for name in names.into_iter().filter(|n| !given.contains(*n)) {
+        for name in captured(&nodes[i]).iter().filter(|n| !given.contains(*n)) {
             let Some(&from) = producer.get(name.as_str()) else {
                 let node = node_name(&nodes[i]);
                 return Err(format!("node `{node}` reads `{name}`, which nothing computes"));

@@ -14,7 +14,7 @@ use super::inputs::{input_type, open_shape};
 use super::order::{node_name, sorted};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::tensor::tensor;
-use super::{OnnxError, elements, legacy, qdq, qoperator};
+use super::{OnnxError, branch, elements, legacy, qdq, qoperator};
 use crate::dataset::InputSpec;
 
 /// The oldest operator set that is read.
@@ -253,9 +253,9 @@ impl Importer<'_> {
         let given: HashSet<String> =
             self.ids.keys().chain(self.initializers.keys()).cloned().collect();
         let nodes = sorted(proto.node, &given, &output_names).map_err(|why| self.bad(why))?;
-        let made = nodes.iter().flat_map(|n| &n.output).cloned();
+        let made = nodes.iter().flat_map(branch::made);
         self.reserved = given.into_iter().chain(made).collect();
-        let mut read: HashSet<String> = nodes.iter().flat_map(|n| &n.input).cloned().collect();
+        let mut read: HashSet<String> = nodes.iter().flat_map(branch::read).collect();
         read.extend(output_names.iter().cloned());
         for node in nodes {
             self.node(node, &read)?;
@@ -358,6 +358,13 @@ impl Importer<'_> {
             around: None,
         };
         let domain = proto.domain.as_deref().unwrap_or("");
+        if let (true, [condition]) = (domain.is_empty() && call.op == "If", &proto.input[..]) {
+            let condition = self.value(condition, &call.label)?;
+            if let Some(condition) = self.graph.values[condition].data.as_ref() {
+                let taken = condition.bytes().first().is_some_and(|&truth| truth != 0);
+                return self.branch(&proto, taken, read);
+            }
+        }
         if !matches!(domain, "" | "ai.onnx") {
             call.op = format!("{domain}.{}", call.op);
             if qoperator::row_named(&call.op).is_none() {
@@ -378,6 +385,28 @@ impl Importer<'_> {
             Ok(done) => done,
             Err(source) => Err(self.node_error(&call, source)),
         }
+    }
+
+    /// Adds the nodes of the branch that an If with a constant condition takes.
+    fn branch(
+        &mut self,
+        node: &NodeProto,
+        taken: bool,
+        read: &HashSet<String>,
+    ) -> Result<(), OnnxError> {
+        let bad = |why| self.bad(format!("node `{}` (If): {why}", node_name(node)));
+        let graph = branch::of(node, taken).map_err(bad)?;
+        for tensor in graph.initializer {
+            let name = tensor.name.clone().unwrap_or_default();
+            if self.ids.contains_key(&name) || self.initializers.contains_key(&name) {
+                return Err(self.bad(format!("two values are named `{name}`")));
+            }
+            self.initializers.insert(name, tensor);
+        }
+        let given: HashSet<String> =
+            self.ids.keys().chain(self.initializers.keys()).cloned().collect();
+        let nodes = sorted(graph.node, &given, &node.output).map_err(|why| self.bad(why))?;
+        nodes.into_iter().try_for_each(|node| self.node(node, read))
     }
 
     /// The outer result is of the operator, the inner one of the model.

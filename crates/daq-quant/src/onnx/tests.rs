@@ -524,3 +524,42 @@ fn written_models_keep_names_and_quantization() {
     assert_eq!(std::fs::read(&path).unwrap(), written);
     assert!(write(&graph, folder.path().join("none/small.onnx")).is_err());
 }
+
+#[test]
+fn one_scale_keeps_the_aspect_ratio() {
+    let file = |policy: &str, sizes: &[i64]| {
+        let policy = AttributeProto {
+            s: Some(policy.into()),
+            ..attribute("keep_aspect_ratio_policy", AttributeType::String)
+        };
+        let attributes = [ints("axes", &[2, 3]), policy];
+        let resize = node("Resize", &["x", "", "", "sizes"], &["y"], &attributes);
+        let sizes = longs("sizes", &[sizes.len() as i64], sizes);
+        model(19, &[("x", &[1, 1, 2, 4])], &[sizes], &[resize], &["y"])
+    };
+    let x = Tensor::from_slice(&[1, 1, 2, 4], &[1f32, 2., 3., 4., 5., 6., 7., 8.]);
+    // Half of it, though three columns would be allowed, and 1.5 times, though 2 rows would do; the numbers
+    // are onnxruntime's.
+    for (policy, sizes, shape, want) in [
+        ("not_larger", [1, 3], [1, 1, 1, 2], vec![1f32, 3.]),
+        (
+            "not_smaller",
+            [2, 6],
+            [1, 1, 3, 6],
+            [1., 1., 2., 3., 3., 4., 1., 1., 2., 3., 3., 4., 5., 5., 6., 7., 7., 8.].to_vec(),
+        ),
+    ] {
+        let y = compute(&read_model(&file(policy, &sizes)).unwrap(), &[x.clone()]);
+        assert_eq!(y[0].shape(), shape, "{policy}");
+        assert_eq!(y[0].data::<f32>(), want, "{policy}");
+    }
+    for (policy, sizes, part) in [
+        ("not_smaller", &[1, 3][..], "rounds 2 * 0.75 up"),
+        ("larger", &[1, 3], "stretch, not_larger, not_smaller"),
+        ("not_larger", &[1, 3, 3], "do not fit 2 axes"),
+        ("not_larger", &[0, 3], "do not fit"),
+    ] {
+        let error = error(&file(policy, sizes));
+        assert!(error.contains(part) && error.contains("`y`"), "{error}");
+    }
+}

@@ -1,9 +1,11 @@
 //! Pow: `a^b` with broadcasting. Opsets 7, 12, 13, 15.
 //!
 //! A square is `a * a`, exactly. Integers wrap; a negative exponent gives the inverse cut to an
-//! integer: `1` and `-1` keep their size, all else gives 0. Floats take integer exponents.
+//! integer: `1` and `-1` keep their size, all else gives 0. Floats take integer exponents, and integers
+//! real ones: that power is cut to an integer, held within the type.
 
 use super::*;
+use crate::tensor::Element;
 
 /// ONNX Pow.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +36,22 @@ fn integer(a: i64, b: i64) -> i64 {
     }
 }
 
+/// Integers to real powers.
+fn powers<T: Element>(
+    inputs: &[Option<TensorView>],
+    outputs: &mut [TensorViewMut],
+    f: impl Fn(T, f64) -> T,
+) {
+    let [a, b] = [0, 1].map(|i| inputs[i].expect("checked by infer"));
+    let (x, exponents, shape) = (a.data::<T>(), b.data::<f32>(), outputs[0].shape);
+    let y = outputs[0].data_mut::<T>();
+    binary::for_each_row(shape, [a.shape, b.shape], |first, len, [(i, di), (j, dj)]| {
+        for (k, y) in y[first..first + len].iter_mut().enumerate() {
+            *y = f(x[i + k * di], exponents[j + k * dj].into());
+        }
+    });
+}
+
 impl Operator for Pow {
     const NAME: &'static str = "Pow";
 
@@ -47,17 +65,32 @@ impl Operator for Pow {
 
     fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
         let mut inputs = inputs.to_vec();
-        let float = required(&inputs, 0)?.dtype == DType::F32;
+        let base = required(&inputs, 0)?.dtype;
+        let (float, whole) = (base == DType::F32, matches!(base, DType::I32 | DType::I64));
         if let (true, Some(Some(exponent))) = (float, inputs.get_mut(1))
             && matches!(exponent.dtype, DType::I32 | DType::I64)
         {
             exponent.dtype = DType::F32;
+        }
+        if let (true, Some(Some(exponent))) = (whole, inputs.get_mut(1))
+            && exponent.dtype == DType::F32
+        {
+            exponent.dtype = base;
         }
         binary::infer_two(&inputs, unary::NUMBERS)
     }
 
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut]) {
         let exponent = inputs[1].expect("checked by infer");
+        match outputs[0].dtype {
+            DType::I32 if exponent.dtype == DType::F32 => {
+                return powers::<i32>(inputs, outputs, |a, b| libm::pow(a.into(), b) as i32);
+            }
+            DType::I64 if exponent.dtype == DType::F32 => {
+                return powers::<i64>(inputs, outputs, |a, b| libm::pow(a as f64, b) as i64);
+            }
+            _ => {}
+        }
         if outputs[0].dtype != DType::F32 || exponent.dtype == DType::F32 {
             return binary::fold_numbers(inputs, outputs, real, integer);
         }
@@ -106,9 +139,20 @@ mod tests {
     fn misfits_are_errors() {
         let spec = |dtype| Some(Spec::new(dtype, &[2]));
         let op = Op::from(Pow);
-        assert!(op.infer(&[spec(DType::I64), spec(DType::F32)]).is_err());
+        assert!(op.infer(&[spec(DType::I64), spec(DType::I32)]).is_err());
         assert!(op.infer(&[spec(DType::Bool), spec(DType::Bool)]).is_err());
         assert!(op.infer(&[spec(DType::F32)]).is_err());
         assert!(op.infer(&[]).is_err());
+    }
+
+    #[test]
+    fn integers_to_real_powers() {
+        let b = Tensor::from_slice(&[5], &[2f32, 0.5, -1.0, 3.7, 40.0]);
+        let a = Tensor::from_slice(&[5], &[-3i32, 10, 2, 2, 2]);
+        let y = eval::evaluate_plain(&Pow.into(), &[Some(&a), Some(&b)]).unwrap();
+        assert_eq!(y[0].data::<i32>(), [9, 3, 0, 12, i32::MAX]);
+        let a = Tensor::from_slice(&[1], &[2i64]);
+        let y = eval::evaluate_plain(&Pow.into(), &[Some(&a), Some(&b)]).unwrap();
+        assert_eq!(y[0].data::<i64>(), [4, 1, 0, 12, 1 << 40]);
     }
 }

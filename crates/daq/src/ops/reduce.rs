@@ -45,12 +45,16 @@ impl Axes {
         }
     }
 
-    /// Type and shape of the output; `of_nothing` says whether an empty axis may be reduced.
+    /// Type and shape of the output. `of_nothing` says whether an empty axis may be reduced, whatever the
+    /// type: the largest and the smallest, which truth has too, are infinite then.
     pub fn infer(&self, inputs: &[Option<Spec>], of_nothing: bool) -> Result<Vec<Spec>, OpError> {
-        let x = unary::NUMBERS.input(inputs, 0)?;
+        let truth = !of_nothing && required(inputs, 0)?.dtype == DType::Bool;
+        let types = if truth { unary::Types(&[DType::Bool], "bool") } else { unary::NUMBERS };
+        let x = types.input(inputs, 0)?;
         sized(x.dtype, x.shape.clone(), inputs)?;
         let axes = self.of(x.shape.len())?;
-        if !of_nothing && axes.iter().any(|&a| x.shape[a] == 0) {
+        let finite = !of_nothing && x.dtype != DType::F32;
+        if finite && axes.iter().any(|&a| x.shape[a] == 0) {
             return Err(shape_error("the largest or smallest of nothing", inputs));
         }
         let size = |i: usize| match axes.contains(&i) {
@@ -97,6 +101,7 @@ impl Axes {
         let data: Vec<i64> = match x.dtype {
             DType::I32 => x.data::<i32>().iter().map(|&v| v.into()).collect(),
             DType::I64 => x.data::<i64>().to_vec(),
+            DType::Bool => x.bytes.iter().map(|&v| v.into()).collect(),
             _ => eval::codes(&x).into_iter().map(i64::from).collect(),
         };
         let mut all = vec![steps.start.1; y.len()];
@@ -164,6 +169,26 @@ mod tests {
     }
 
     #[test]
+    fn truth_and_nothing_have_a_largest_and_a_smallest() {
+        let truth = Tensor::from_bytes(DType::Bool, &[3, 2], &[1, 1, 1, 0, 0, 0]);
+        let nothing = Tensor::from_slice::<f32>(&[2, 0], &[]);
+        let (most, least) = (f32::INFINITY, f32::NEG_INFINITY);
+        for (name, rows, none) in
+            [("ReduceMax", [1u8, 1, 0], least), ("ReduceMin", [1, 0, 0], most)]
+        {
+            let op = op(name, &[1], false);
+            let y = evaluate_plain(&op, &[Some(&truth)]).unwrap();
+            assert_eq!((y[0].dtype(), y[0].bytes()), (DType::Bool, &rows[..]), "{name}");
+            let y = evaluate_plain(&op, &[Some(&nothing)]).unwrap();
+            assert_eq!(y[0].data::<f32>(), [none; 2], "{name}");
+            assert!(op.infer(&[Some(Spec::new(DType::I32, &[2, 0]))]).is_err());
+        }
+        assert!(
+            op("ReduceSum", &[1], false).infer(&[Some(Spec::new(DType::Bool, &[2, 2]))]).is_err()
+        );
+    }
+
+    #[test]
     fn floats_over_one_axis_and_all() {
         let x = [1f32, -2., 3., 4., -5., 6.];
         for (name, rows, all) in [
@@ -204,7 +229,8 @@ mod tests {
         assert_eq!((y.shape(), y.data::<f32>()), (&[2, 1][..], &[0., 0.][..]));
         let y = run_f32(&op("ReduceProd", &[0], true), &[(&[0, 2], &[])]);
         assert_eq!(y.data::<f32>(), [1., 1.]);
-        assert!(op("ReduceMax", &[1], true).infer(&[floats(&[2, 0])]).is_err());
+        let none = [Some(Spec::new(DType::I64, &[2, 0]))];
+        assert!(op("ReduceMax", &[1], true).infer(&none).is_err());
         assert!(op("ReduceSum", &[2], true).infer(&[floats(&[2, 3])]).is_err());
         assert!(op("ReduceSum", &[0], true).infer(&[]).is_err());
     }
