@@ -180,6 +180,29 @@ fn models_that_cannot_be_used() {
 }
 
 #[test]
+fn scales_that_cannot_be_name_their_node() {
+    let f = Folder::with_models();
+    let graph = daq_quant::onnx::read(f.path("q.onnx"), &Default::default()).unwrap();
+    let quant = |id: &usize| graph.values[*id].quant.clone();
+    let scale = graph.nodes.iter().flat_map(|n| &n.outputs).find_map(quant).unwrap().scale[0];
+    let bytes = f.read("q.onnx");
+    let at = bytes.windows(4).position(|w| w == scale.to_le_bytes()).expect("the scale");
+    for bad in [0.0, -scale, f32::NAN, f32::NEG_INFINITY] {
+        let mut changed = bytes.clone();
+        changed[at..at + 4].copy_from_slice(&bad.to_le_bytes());
+        f.write("bad.onnx", changed);
+        let said = format!("a scale of {bad}");
+        let parts = ["bad.onnx: node `", "(QuantizeLinear, opset", &said];
+        let cases: &[(&[&str], &[&str])] = &[
+            (&["inspect", "bad.onnx"], &parts),
+            (&["run", "bad.onnx", "p.jpg"], &parts),
+            (&["convert", "bad.onnx", "new.daq", "table.txt"], &parts),
+        ];
+        fail_all(&f, cases);
+    }
+}
+
+#[test]
 fn arrays_of_wrong_shape_or_type() {
     let f = Folder::with_models();
     let npy = |name: &str, descr: &str, shape: &str, bytes: usize| {

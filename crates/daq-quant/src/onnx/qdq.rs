@@ -24,12 +24,14 @@ pub(super) fn take_quant(call: &mut Call, graph: &Graph) -> Result<(DType, Quant
         })?),
     };
     let (codes, mut quant) = quantization(call, graph, 1, default)?;
+    // Of a wrong type they are wrong also where nothing depends on them.
+    let given = call.attrs.int("axis", 1)?;
+    call.attrs.int("saturate", 1)?;
     if !quantize && codes != x.dtype {
         let allowed = "the type of the zero point";
         return Err(OpError::Type { index: 0, dtype: x.dtype, allowed });
     }
     if !quant.is_per_tensor() {
-        let given = call.attrs.int("axis", 1)?;
         let rank = x.shape.len() as i64;
         let wrapped = if given < 0 { given.saturating_add(rank) } else { given };
         quant.axis = usize::try_from(wrapped).unwrap_or(usize::MAX);

@@ -231,6 +231,13 @@ fn quantization_goes_to_the_codes() {
     wrong_type.graph.as_mut().unwrap().node[2].attribute = vec![float("axis", 0.0)];
     let text = error(&wrong_type);
     assert!(text.contains("`w`") && text.contains("`axis`: is a float"), "{text}");
+    for (name, node) in [("axis", 0), ("saturate", 0), ("axis", 1)] {
+        let mut one_scale = qdq(&[0.25, 0.125], 0, zeros.clone());
+        let nodes = &mut one_scale.graph.as_mut().unwrap().node;
+        nodes[node].attribute = vec![float(name, 1.0)];
+        let (text, output) = (nodes[node].output[0].clone(), error(&one_scale));
+        assert!(output.contains(&format!("`{text}`")) && output.contains("is a float"), "{output}");
+    }
     // Scales that fit a float each, but not together.
     let graph = read_model(&qdq(&[1e38, 1e38], 0, zeros)).unwrap();
     let result = daq::Model::from_graph(crate::qdq::fold(&graph)).map(|_| ());
