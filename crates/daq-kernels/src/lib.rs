@@ -8,6 +8,7 @@
 #![cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 
 pub mod add_u8;
+pub mod channels_f32;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
 mod codes_f32;
 mod conv_f32;
@@ -68,6 +69,7 @@ mod window;
 mod winograd_u8;
 
 pub use add_u8::{AddU8, BinaryU8Params};
+pub use channels_f32::{ChannelsF32, channels_f32};
 pub use conv_f32::{ConvF32, ConvF32Params};
 pub use conv_i32::{ConvI32, ConvI32Kernel};
 pub use conv_shape::ConvShape;

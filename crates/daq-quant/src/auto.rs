@@ -19,40 +19,49 @@ use crate::target::Reference;
 /// Samples that the error is measured on.
 const SAMPLES: usize = 12;
 
+/// Makes a model of ranges; given one that was made of others, what both have in common need not be made again.
+pub type Make<'a> =
+    dyn Fn(&Ranges, Option<&Quantized>) -> Result<Quantized, PipelineError> + Sync + 'a;
+
 /// Of several choices of ranges, each with the method that it is of, the one whose model, made by
 /// `quantized`, has the least error (the first of equals), and that model: `--calibration best`. With
-/// several `workers` they are made at once.
+/// several `workers` those after the first are made at once.
 ///
 /// # Errors
 /// A model that does not run.
 pub fn better(
     float: &Graph,
-    candidates: Vec<(CalibrationMethod, Ranges)>,
+    first: (CalibrationMethod, Ranges),
+    others: Vec<(CalibrationMethod, Ranges)>,
     samples: &dyn Samples,
-    quantized: &(dyn Fn(&Ranges) -> Result<Quantized, PipelineError> + Sync),
+    quantized: &Make,
     workers: usize,
 ) -> Result<(Ranges, Quantized), PipelineError> {
     let few = Part { samples, first: 0, count: samples.len().div_ceil(SAMPLES).max(1) };
     let few = Loaded::all(&few);
     let reference = Reference::of(float, &few, None, workers)?;
+    let model = quantized(&first.1, None)?;
     let made = Mutex::new(BTreeMap::new());
     let make = |_: &mut (), i: usize| {
-        let model = quantized(&candidates[i].1)?;
-        made.lock().unwrap_or_else(|e| e.into_inner()).insert(i, model);
+        let other = quantized(&others[i].1, Some(&model))?;
+        made.lock().unwrap_or_else(|e| e.into_inner()).insert(i, other);
         Ok::<_, PipelineError>(())
     };
-    parallel(candidates.len(), workers, 1, || (), make)?;
+    parallel(others.len(), workers, 1, || (), make)?;
     let made = made.into_inner().unwrap_or_else(|e| e.into_inner());
-    let mut best: Option<(f64, Ranges, Quantized)> = None;
-    for ((method, ranges), model) in candidates.into_iter().zip(made.into_values()) {
+    let error = |method: CalibrationMethod, model: &Quantized| {
         let found = reference.measure(&model.graph, workers)?.sqnr_db;
         log::info!("ranges by {method}: {found:.2} dB");
-        if best.as_ref().is_none_or(|best| found > best.0) {
-            best = Some((found, ranges, model));
+        Ok::<_, PipelineError>(found)
+    };
+    let mut best = (error(first.0, &model)?, first.1, model);
+    for ((method, ranges), model) in others.into_iter().zip(made.into_values()) {
+        let found = error(method, &model)?;
+        if found > best.0 {
+            best = (found, ranges, model);
         }
     }
-    let (_, ranges, model) = best.expect("there are candidates");
-    Ok((ranges, model))
+    Ok((best.1, best.2))
 }
 
 /// Methods beside the first, which is that of least squared error.

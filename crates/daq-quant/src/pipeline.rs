@@ -9,7 +9,9 @@ use daq::{Graph, Tensor};
 use crate::auto;
 use crate::calibrate::{CalibrateError, CalibrateOptions, Calibration, Samples, calibrate};
 use crate::observe::CalibrationMethod;
-use crate::quantize::{QuantizeError, QuantizeOptions, Quantized, Ranges, quantize, quantize_with};
+use crate::quantize::{
+    QuantizeError, QuantizeOptions, Quantized, Ranges, quantize, quantize_like, quantize_with,
+};
 use crate::recover::moments::{AllMoments, moments};
 use crate::recover::statistics::statistics;
 use crate::recover::{absorption, activation_bias, equalize};
@@ -225,12 +227,15 @@ pub fn prepare(
             calibration.widen_outputs(&float, &mut ranges);
             (method, ranges)
         };
-        let others = [CalibrationMethod::Average, CalibrationMethod::Entropy].map(by);
-        let candidates = [(CalibrationMethod::Mse, ranges)].into_iter().chain(others).collect();
+        let others = [CalibrationMethod::Average, CalibrationMethod::Entropy].map(by).into();
         let options = integer_options(recipe);
-        let quantized = |ranges: &Ranges| Ok(quantize_with(&float, ranges, &options, &moments)?);
+        let quantized = |ranges: &Ranges, like: Option<&Quantized>| {
+            let like = like.map(|q| &q.graph);
+            Ok(quantize_like(&float, ranges, &options, &moments, like)?)
+        };
+        let mse = (CalibrationMethod::Mse, ranges);
         let (chosen, model) =
-            auto::better(&float, candidates, samples, &quantized, recipe.workers)?;
+            auto::better(&float, mse, others, samples, &quantized, recipe.workers)?;
         (ranges, made) = (chosen, Some((options, model)));
     }
     Ok(Prepared { float, equalized, absorbed, calibration, ranges, moments, made })

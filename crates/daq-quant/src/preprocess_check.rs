@@ -21,9 +21,6 @@ use crate::samples::PreparedDataset;
 /// The most pictures that are looked at.
 const MOST: usize = 64;
 
-/// Of these one in so many decides which alternatives are worth trying on all.
-const FIRST: usize = 4;
-
 /// The fewest pictures that say anything.
 const FEWEST: usize = 8;
 
@@ -93,52 +90,57 @@ pub fn check(
         _ => return Ok(None),
     };
     let model = Model::from_graph(graph.clone())?;
-    let count = data.len().min(MOST);
-    let chosen: Vec<usize> = (0..count).map(|i| i * data.len() / count).collect();
-    let first: Vec<usize> = match count < 2 * FEWEST {
-        true => chosen.clone(),
-        false => chosen.iter().copied().step_by((count / FEWEST / 2).clamp(1, FIRST)).collect(),
-    };
     let trial =
         Trial { model: &model, data, channels: target.channels, layout: target.layout, workers };
+    let stages = stages(data.len());
     let given = &data.preprocess;
-    let Some(short) = trial.answers(given, &first)? else { return Ok(None) };
-    if short.len() < FEWEST {
+    let mut candidates = vec![Candidate::new("as given".into(), given.clone())];
+    candidates.extend(trial.alternatives(given));
+    for (k, pictures) in stages.iter().enumerate() {
+        if k > 1 && candidates.len() == 1 {
+            break;
+        }
+        if !trial.extend(&mut candidates, pictures)? {
+            return Ok(None);
+        }
+        let given = candidates[0].answers.clone();
+        // So few pictures may be wrong about what is nearly as good.
+        let doubt = |c: &Candidate| if k == 0 { standard_error(&c.answers, &given) } else { 0.0 };
+        let mut place = 0..;
+        candidates.retain(|c| {
+            place.next() == Some(0) || information(&c.answers) > information(&given) - doubt(c)
+        });
+    }
+    let answers = candidates.remove(0).answers;
+    if answers.len() < FEWEST {
         return Ok(None);
     }
-    let mut promising = Vec::new();
-    for (name, settings) in alternatives(given, target.channels) {
-        let Some(answers) = trial.answers(&settings, &first)? else { continue };
-        if answers.len() == short.len() && information(&answers) > information(&short) {
-            promising.push((name, settings));
-        }
-    }
-    let answers = match promising.is_empty() {
-        true => short,
-        false => trial.answers(given, &chosen)?.unwrap_or(short),
-    };
-    let mut best: Option<(Alternative, Answers)> = None;
-    for (name, settings) in promising {
-        trial.improve(&mut best, name, settings, &chosen, answers.len())?;
-    }
     let told = information(&answers);
-    let sure = |other: &Answers| {
-        let gain = information(other) - told;
-        gain > LEAST_GAIN * information(other)
-            && gain > LEAST_SURE * standard_error(other, &answers)
+    let mut best = most_telling(None, candidates).filter(|b| information(&b.answers) > told);
+    let sure = |other: &Candidate| {
+        let gain = information(&other.answers) - told;
+        gain > LEAST_GAIN * information(&other.answers)
+            && gain > LEAST_SURE * standard_error(&other.answers, &answers)
     };
-    let mut suspicious = false;
-    if let Some((found, _)) = best.as_ref().filter(|(_, other)| sure(other)) {
-        suspicious = true;
+    let suspicious = best.as_ref().is_some_and(sure);
+    if let Some(found) = best.take_if(|_| suspicious) {
         // What mends one mistake may not be all: go on from there.
-        for (name, settings) in alternatives(&found.settings.clone(), target.channels) {
-            trial.improve(&mut best, name, settings, &chosen, answers.len())?;
-        }
+        let mut others = trial.alternatives(&found.settings);
+        let seen = stages.concat();
+        best = match trial.extend(&mut others, &seen)? {
+            true => most_telling(Some(found), others),
+            false => Some(found),
+        };
     }
+    let better = best.map(|best| Alternative {
+        flags: flags(&best.settings),
+        information: information(&best.answers),
+        name: best.name,
+        settings: best.settings,
+    });
     let most = (answers.len() as f64).ln().min((answers[0].len() as f64).ln());
     let sures = answers.iter().map(|p| f64::from(p.iter().copied().fold(0.0, f32::max)));
     let confidence = sures.sum::<f64>() / answers.len() as f64;
-    let better = best.map(|(a, _)| a).filter(|a| a.information > told);
     let warning = match &better {
         Some(a) if suspicious => Some(format!(
             "the pictures may be prepared wrongly: with {} ({}) the float model's answers tell {:.2} nats about \
@@ -219,8 +221,48 @@ fn flags(settings: &Preprocess) -> String {
     format!("--mean {} --std {} --color {}", settings.mean, settings.std, settings.color)
 }
 
+/// Which of `count` pictures to look at, in stages that are each spread over all of them: the first as few as
+/// say something, then so many that their number doubles.
+fn stages(count: usize) -> Vec<Vec<usize>> {
+    let most = count.min(MOST);
+    let mut stride = 1;
+    while most >= 2 * stride * FEWEST {
+        stride *= 2;
+    }
+    let mut stages = Vec::new();
+    while stride > 0 {
+        let new = |i: &usize| stages.is_empty() || !i.is_multiple_of(2 * stride);
+        let stage: Vec<usize> =
+            (0..most).step_by(stride).filter(new).map(|i| i * count / most).collect();
+        stages.push(stage);
+        stride /= 2;
+    }
+    stages
+}
+
 /// Probabilities, one row for each picture.
 type Answers = Vec<Vec<f32>>;
+
+/// A way to prepare pictures and what the model says to them.
+struct Candidate {
+    name: String,
+    settings: Preprocess,
+    answers: Answers,
+}
+
+impl Candidate {
+    fn new(name: String, settings: Preprocess) -> Candidate {
+        Candidate { name, settings, answers: Answers::new() }
+    }
+}
+
+/// The candidate whose answers tell most, the first of equals.
+fn most_telling(first: Option<Candidate>, others: Vec<Candidate>) -> Option<Candidate> {
+    others.into_iter().fold(first, |best, c| match best {
+        Some(best) if information(&best.answers) >= information(&c.answers) => Some(best),
+        _ => Some(c),
+    })
+}
 
 struct Trial<'a> {
     model: &'a Model,
@@ -231,23 +273,39 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// What the model says to these pictures; those that cannot be read are left out. `None` where
-    /// its first output is no row of scores.
-    fn answers(&self, settings: &Preprocess, pictures: &[usize]) -> daq::Result<Option<Answers>> {
+    fn alternatives(&self, given: &Preprocess) -> Vec<Candidate> {
+        let all = alternatives(given, self.channels).into_iter();
+        all.map(|(name, settings)| Candidate::new(name, settings)).collect()
+    }
+
+    /// Adds what the model says to these pictures, each loaded once; those that cannot be read are left out.
+    /// Whether its first output is a row of scores.
+    fn extend(&self, candidates: &mut [Candidate], pictures: &[usize]) -> daq::Result<bool> {
         let found = Mutex::new(vec![None; pictures.len()]);
         let state = || self.model.session(1);
         parallel(pictures.len(), self.workers, 1, state, |session: &mut Session, i| {
             let Ok(sample) = self.data.load(pictures[i]) else { return Ok(()) };
-            let prepared: Vec<_> =
-                sample.iter().map(|(n, t)| (n, self.prepared(t, settings))).collect();
-            let inputs: Vec<_> = prepared.iter().map(|(n, t)| (n.as_str(), t)).collect();
-            let outputs = session.run(&inputs, Some(daq::DType::F32))?;
-            let answer = outputs.first().and_then(probabilities);
-            found.lock().unwrap_or_else(|e| e.into_inner())[i] = Some(answer);
+            let mut answers = Vec::new();
+            for candidate in candidates.iter() {
+                let prepared: Vec<_> = sample
+                    .iter()
+                    .map(|(n, t)| (n, self.prepared(t, &candidate.settings)))
+                    .collect();
+                let inputs: Vec<_> = prepared.iter().map(|(n, t)| (n.as_str(), t)).collect();
+                let outputs = session.run(&inputs, Some(daq::DType::F32))?;
+                answers.push(outputs.first().and_then(probabilities));
+            }
+            found.lock().unwrap_or_else(|e| e.into_inner())[i] = Some(answers);
             Ok::<_, daq::Error>(())
         })?;
         let found = found.into_inner().unwrap_or_else(|e| e.into_inner());
-        Ok(found.into_iter().flatten().collect())
+        for answers in found.into_iter().flatten() {
+            for (candidate, answer) in candidates.iter_mut().zip(answers) {
+                let Some(answer) = answer else { return Ok(false) };
+                candidate.answers.push(answer);
+            }
+        }
+        Ok(true)
     }
 
     /// A tensor prepared with the dataset's settings as other ones would have made it.
@@ -272,24 +330,6 @@ impl Trial<'_> {
             }
         }
         Tensor::from_slice(tensor.shape(), &out)
-    }
-
-    /// Tries settings, and keeps them where their answers tell more than the best so far.
-    fn improve(
-        &self,
-        best: &mut Option<(Alternative, Answers)>,
-        name: String,
-        settings: Preprocess,
-        pictures: &[usize],
-        count: usize,
-    ) -> daq::Result<()> {
-        let Some(answers) = self.answers(&settings, pictures)? else { return Ok(()) };
-        let told = information(&answers);
-        if answers.len() == count && best.as_ref().is_none_or(|(b, _)| told > b.information) {
-            let flags = flags(&settings);
-            *best = Some((Alternative { name, settings, flags, information: told }, answers));
-        }
-        Ok(())
     }
 }
 
@@ -365,6 +405,20 @@ mod tests {
         // Leaving out one of two that agree in the rest changes nothing.
         let alike = vec![sure(1); 5];
         assert_eq!(standard_error(&alike, &alike), 0.0);
+    }
+
+    #[test]
+    fn every_stage_is_spread_over_all() {
+        assert_eq!(stages(6), [[0, 1, 2, 3, 4, 5]]);
+        let [a, b] = &stages(20)[..] else { panic!("{:?}", stages(20)) };
+        assert_eq!(a, &[0, 2, 4, 6, 8, 10, 12, 14, 16, 18]);
+        assert_eq!(b, &[1, 3, 5, 7, 9, 11, 13, 15, 17, 19]);
+        let of = |count| stages(count).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!((of(128), of(64)), (vec![8, 8, 16, 32], vec![8, 8, 16, 32]));
+        assert_eq!(stages(128)[0], [0, 16, 32, 48, 64, 80, 96, 112]);
+        let mut all = stages(64).concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..64).collect::<Vec<_>>());
     }
 
     #[test]

@@ -148,6 +148,18 @@ pub fn quantize_with(
     options: &QuantizeOptions,
     moments: &AllMoments,
 ) -> Result<Quantized, QuantizeError> {
+    quantize_like(float, ranges, options, moments, None)
+}
+
+/// As [`quantize_with`], after `like` was made of the same graph, options and moments: weights whose scales
+/// are as there take the codes from there, since these depend on nothing else.
+pub fn quantize_like(
+    float: &Graph,
+    ranges: &Ranges,
+    options: &QuantizeOptions,
+    moments: &AllMoments,
+    like: Option<&Graph>,
+) -> Result<Quantized, QuantizeError> {
     if let Some(value) = float.values.iter().find(|v| v.quant.is_some()) {
         return Err(QuantizeError::AlreadyQuantized { value: value.name.clone() });
     }
@@ -162,7 +174,7 @@ pub fn quantize_with(
         Rewrite { graph: &mut graph, scales, codes: HashMap::new(), reals: HashMap::new() };
     rewrite.inputs(options.float_input);
     let mut widened_channels = 0;
-    rewrite.nodes(&reasons, options, moments, &mut widened_channels)?;
+    rewrite.nodes(&reasons, options, (moments, like), &mut widened_channels)?;
     rewrite.outputs(ranges, options.power_of_two_scales);
     if options.float_input {
         graph.metadata.insert(FLOAT_INPUT.into(), "1".into());
@@ -364,7 +376,7 @@ impl Rewrite<'_> {
         &mut self,
         reasons: &[Option<String>],
         options: &QuantizeOptions,
-        moments: &AllMoments,
+        (moments, like): (&AllMoments, Option<&Graph>),
         widened_channels: &mut usize,
     ) -> Result<(), QuantizeError> {
         let nodes = std::mem::take(&mut self.graph.nodes);
@@ -388,7 +400,7 @@ impl Rewrite<'_> {
                         options,
                         &self.scales,
                         widened_channels,
-                        moments,
+                        (moments, like),
                     )?;
                 }
                 for &id in &node.outputs {

@@ -25,14 +25,14 @@ const MANTISSA_BITS: u32 = 3;
 const BIAS_OF_EMPTY: f64 = (1i64 << 20) as f64;
 
 /// Replaces a node's constant weights and bias by integers. Input 0 is codes already.
-/// `widened_channels` counts the channels whose scale had to grow for the bias.
+/// `widened_channels` counts the channels whose scale had to grow for the bias. `like` may know the codes.
 pub(super) fn quantize(
     graph: &mut Graph,
     node: &mut Node,
     options: &QuantizeOptions,
     scales: &HashMap<ValueId, QuantParams>,
     widened_channels: &mut usize,
-    moments: Option<&Moments>,
+    (moments, like): (Option<&Moments>, Option<&Graph>),
 ) -> Result<(), QuantizeError> {
     let (Some(x), Some(w)) = (node.inputs[0], node.inputs[1]) else { return Ok(()) };
     let Some(x_quant) = graph.values[x].quant.clone().or_else(|| scales.get(&x).cloned()) else {
@@ -64,7 +64,9 @@ pub(super) fn quantize(
     let mut codes = codes;
     if let Some(moments) = moments.filter(fits) {
         if let Some(factors) = moments.factors.as_ref().filter(|_| options.error_compensation) {
-            codes = compensated(&weights, &codes, &quant, &channels, factors);
+            let known = like.and_then(|graph| codes_in(graph, &name, &quant));
+            codes =
+                known.unwrap_or_else(|| compensated(&weights, &codes, &quant, &channels, factors));
         }
         if options.bias_correction {
             let rows = bias.as_ref().map_or(vec![0.0; channels.count], |b| b.data().to_vec());
@@ -258,6 +260,13 @@ fn integers(codes: &Tensor) -> Vec<i32> {
         DType::U8 => codes.data::<u8>().iter().map(|&c| c.into()).collect(),
         _ => codes.data::<i8>().iter().map(|&c| c.into()).collect(),
     }
+}
+
+/// The codes of a node's weights in another graph, where they have this scale.
+fn codes_in(graph: &Graph, node: &str, quant: &QuantParams) -> Option<Tensor> {
+    let node = graph.nodes.iter().find(|n| graph.node_name(n) == node)?;
+    let weights = &graph.values[node.inputs.get(1).copied()??];
+    weights.data.clone().filter(|_| weights.quant.as_ref() == Some(quant))
 }
 
 /// Codes at the same scales that make up for their own errors.

@@ -13,8 +13,15 @@ use super::statistics::channels;
 use super::{factor::Factor, source};
 use crate::calibrate::{CalibrateError, Samples, parallel, watch};
 
-/// Positions taken of one sample: sums of their products stay exact in `f32` (`16 * 255² < 2^24`).
+/// Positions taken of one sample.
 const POSITIONS: usize = 16;
+
+/// Rows multiplied at a time: sums of their products stay exact in `f32` (`256 * 255² < 2^24`).
+const ROWS_AT_ONCE: usize = 256;
+
+/// From this many inputs on, rows wait until there are enough to multiply: adding the product of few takes longer
+/// than making it.
+const MANY_INPUTS: usize = 33;
 
 /// The most rows in all: sums of products of codes stay within 31 bits.
 const MOST_ROWS: usize = i32::MAX as usize / (255 * 255);
@@ -60,6 +67,14 @@ struct Sums {
     rows: usize,
     first: Vec<i64>,
     second: Vec<i32>,
+    /// Rows whose second moments are not among `second` yet; only of a single group.
+    waiting: Vec<f32>,
+}
+
+impl Sums {
+    fn add(&mut self, products: &[f32]) {
+        self.second.iter_mut().zip(products).for_each(|(sum, &x)| *sum += x as i32);
+    }
 }
 
 impl Layer {
@@ -117,6 +132,7 @@ impl Layer {
                 rows: 0,
                 first: vec![0; groups * inputs],
                 second: vec![0; if second { groups * inputs * inputs } else { 0 }],
+                waiting: Vec::new(),
             }),
             taps,
         })
@@ -136,42 +152,59 @@ impl Layer {
             .map(|r| &self.taps[(start + r * self.taps.len() / rows) % self.taps.len()])
             .collect();
         let (taps, inputs) = (self.taps[0].len(), self.inputs());
+        let waits = self.second && self.waits();
         let mut matrix = vec![0f32; rows * inputs];
-        let mut transposed = vec![0f32; rows * inputs];
-        let mut first = vec![0i64; self.groups * inputs];
-        let mut second = vec![0f32; if self.second { self.groups * inputs * inputs } else { 0 }];
+        let mut first = vec![0f32; self.groups * inputs];
+        let products = if self.second && !waits { self.groups * inputs * inputs } else { 0 };
+        let mut second = vec![0f32; products];
         for (group, first) in first.chunks_exact_mut(inputs).enumerate() {
-            for (i, pixels) in chosen.iter().enumerate() {
+            for (row, pixels) in matrix.chunks_exact_mut(inputs).zip(&chosen) {
                 for (tap, pixel) in pixels.iter().enumerate() {
                     for c in 0..self.per_group {
                         let channel = group * self.per_group + c;
-                        let x = pixel.map_or(0.0, |p| {
+                        row[c * taps + tap] = pixel.map_or(0.0, |p| {
                             let code = codes[p * pixel_step + channel * channel_step];
                             (i32::from(code) - self.zero_point) as f32
                         });
-                        let k = c * taps + tap;
-                        matrix[i * inputs + k] = x;
-                        transposed[k * rows + i] = x;
                     }
                 }
+                first.iter_mut().zip(&*row).for_each(|(sum, &x)| *sum += x);
             }
-            for (sum, column) in first.iter_mut().zip(transposed.chunks_exact(rows)) {
-                *sum += column.iter().sum::<f32>() as i64;
-            }
-            if self.second {
-                let product = &mut second[group * inputs * inputs..][..inputs * inputs];
-                products(inputs, rows, &transposed, &matrix, product);
+            if !second.is_empty() {
+                add_products(
+                    &matrix,
+                    inputs,
+                    &mut second[group * inputs * inputs..][..inputs * inputs],
+                );
             }
         }
         let mut sums = self.sums.lock().unwrap_or_else(|e| e.into_inner());
-        sums.first.iter_mut().zip(&first).for_each(|(sum, x)| *sum += x);
-        sums.second.iter_mut().zip(&second).for_each(|(sum, &x)| *sum += x as i32);
+        sums.first.iter_mut().zip(&first).for_each(|(sum, &x)| *sum += x as i64);
+        sums.add(&second);
         sums.rows += rows;
+        if waits {
+            sums.waiting.extend_from_slice(&matrix);
+            if sums.waiting.len() + matrix.len() > ROWS_AT_ONCE * inputs {
+                let waiting = std::mem::take(&mut sums.waiting);
+                drop(sums);
+                let products = products_of(&waiting, inputs);
+                self.sums.lock().unwrap_or_else(|e| e.into_inner()).add(&products);
+            }
+        }
+    }
+
+    /// Whether rows wait for others.
+    fn waits(&self) -> bool {
+        self.groups == 1 && self.inputs() >= MANY_INPUTS
     }
 
     fn moments(&self) -> Option<Moments> {
-        let sums = std::mem::take(&mut *self.sums.lock().unwrap_or_else(|e| e.into_inner()));
+        let mut sums = std::mem::take(&mut *self.sums.lock().unwrap_or_else(|e| e.into_inner()));
         let inputs = self.inputs();
+        let waiting = std::mem::take(&mut sums.waiting);
+        if !waiting.is_empty() {
+            sums.add(&products_of(&waiting, inputs));
+        }
         let n = sums.rows as f64;
         if sums.rows == 0 {
             return None;
@@ -192,16 +225,25 @@ impl Layer {
     }
 }
 
-/// `a * b` for few or many inputs; every sum is exact.
-fn products(inputs: usize, rows: usize, a: &[f32], b: &[f32], product: &mut [f32]) {
-    if inputs > 32 {
-        return matmul_f32(inputs, rows, inputs, a, b, product, Isa::best());
-    }
-    for row in b.chunks_exact(inputs) {
-        for (product, &x) in product.chunks_exact_mut(inputs).zip(row) {
-            product.iter_mut().zip(row).for_each(|(p, y)| *p += x * y);
+/// Adds the products of the inputs of each of a few rows; every sum is exact.
+fn add_products(rows: &[f32], inputs: usize, products: &mut [f32]) {
+    for row in rows.chunks_exact(inputs) {
+        for (products, &x) in products.chunks_exact_mut(inputs).zip(row) {
+            products.iter_mut().zip(row).for_each(|(p, y)| *p += x * y);
         }
     }
+}
+
+/// The sums over rows of the products of their inputs; every sum is exact.
+fn products_of(rows: &[f32], inputs: usize) -> Vec<f32> {
+    let count = rows.len() / inputs;
+    let mut columns = vec![0f32; rows.len()];
+    for (i, row) in rows.chunks_exact(inputs).enumerate() {
+        row.iter().enumerate().for_each(|(k, &x)| columns[k * count + i] = x);
+    }
+    let mut products = vec![0f32; inputs * inputs];
+    matmul_f32(inputs, count, inputs, &columns, rows, &mut products, Isa::best());
+    products
 }
 
 /// Runs an 8-bit graph on all samples and collects the moments of what its operators with weights

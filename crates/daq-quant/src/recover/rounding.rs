@@ -34,13 +34,20 @@ pub fn round(weights: &[f32], factor: &Factor, (low, high): (f32, f32)) -> Vec<f
                 wanted.iter_mut().zip(errors).for_each(|(w, e)| *w += l * e);
             }
             for (row, &wanted) in wanted.iter().enumerate() {
-                let code = wanted.clamp(low, high).round_ties_even();
+                let code = nearest(wanted.clamp(low, high));
                 codes[row * inputs + k] = code;
                 errors[k * rows + row] = weights[row * inputs + k] - code;
             }
         }
     }
     codes
+}
+
+/// The nearest whole number, ties to even, of what is below 2^22 in magnitude: a function of the C library on
+/// a CPU that is not known to have an instruction for it.
+fn nearest(x: f32) -> f32 {
+    const WHOLE: f32 = 12_582_912.0;
+    (x + WHOLE) - WHOLE
 }
 
 #[cfg(test)]
@@ -54,6 +61,13 @@ mod tests {
             (0..n * n).map(|i| e[i / n] * h(i / n, i % n) * e[i % n]).sum::<f64>()
         };
         weights.chunks(n).zip(codes.chunks(n)).map(|(w, q)| of(w, q)).sum()
+    }
+
+    #[test]
+    fn ties_go_to_even_numbers() {
+        for (x, wanted) in [(0.5, 0.0), (1.5, 2.0), (-2.5, -2.0), (126.6, 127.0), (-0.4, 0.0)] {
+            assert_eq!(nearest(x), wanted, "{x}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use daq::{DType, Graph, Model, TensorView};
+use daq_kernels::{ChannelsF32, Isa, channels_f32};
 
 use crate::calibrate::{CalibrateError, Samples, Watched, all_finite, watch};
 
@@ -29,8 +30,9 @@ pub struct ChannelStatistics {
 }
 
 impl ChannelStatistics {
-    /// Takes the elements of one run: `[outer][channels][inner]`.
-    pub fn observe(&mut self, data: &[f32], channels: usize, inner: usize) {
+    /// Takes the elements of one run: `[outer][channels][inner]`. Whether their squares add up to a number:
+    /// if they do, so is every element.
+    pub fn observe(&mut self, data: &[f32], channels: usize, inner: usize) -> bool {
         if self.min.is_empty() {
             self.min = vec![f32::INFINITY; channels];
             self.max = vec![f32::NEG_INFINITY; channels];
@@ -62,6 +64,7 @@ impl ChannelStatistics {
             self.sum[c] = self.sum[c].saturating_add(fixed(sum[c]));
             self.squares[c] = self.squares[c].saturating_add(fixed(squares[c]));
         }
+        squares.iter().all(|q| q.is_finite())
     }
 
     /// Channels side by side, as they lie in channels-last memory.
@@ -70,17 +73,9 @@ impl ChannelStatistics {
         for block in data.chunks(BLOCK * channels) {
             s.fill(0.0);
             q.fill(0.0);
-            for pixel in block.chunks_exact(channels) {
-                let ranges = self.min.iter_mut().zip(&mut self.max);
-                for ((&x, (min, max)), (s, q)) in
-                    pixel.iter().zip(ranges).zip(s.iter_mut().zip(&mut q))
-                {
-                    *min = if x < *min { x } else { *min };
-                    *max = if x > *max { x } else { *max };
-                    *s += x;
-                    *q += x * x;
-                }
-            }
+            let (min, max) = (&mut self.min, &mut self.max);
+            let mut seen = ChannelsF32 { min, max, sum: &mut s, squares: &mut q };
+            channels_f32(block, &mut seen, Isa::best());
             for (total, &s) in sum.iter_mut().zip(&s).chain(squares.iter_mut().zip(&q)) {
                 *total += f64::from(s);
             }
@@ -131,7 +126,7 @@ pub(super) fn channels(logical: &[usize], memory: &[usize]) -> Option<(usize, us
     }
 }
 
-/// Runs a float graph on all samples and collects the statistics of its values.
+/// Runs a float graph on all samples and collects the statistics of the values that it computes.
 pub fn statistics(
     graph: &Graph,
     samples: &dyn Samples,
@@ -142,16 +137,15 @@ pub fn statistics(
     let state = || vec![ChannelStatistics::default(); graph.values.len()];
     let see = |seen: &mut Vec<ChannelStatistics>, index: usize, id: usize, view: TensorView| {
         let value = &graph.values[id];
-        if value.dtype != DType::F32 {
+        if value.dtype != DType::F32 || graph.inputs.contains(&id) {
             return Ok(());
         }
         let Some((channels, inner)) = channels(&value.shape, view.shape) else { return Ok(()) };
         let data = view.data::<f32>();
-        if !all_finite(data) {
+        if !seen[id].observe(data, channels, inner) && !all_finite(data) {
             let (value, sample) = (value.name.clone(), samples.name(index));
             return Err(CalibrateError::NotFinite { value, sample });
         }
-        seen[id].observe(data, channels, inner);
         Ok(())
     };
     let Watched { states, .. } = watch(&model, samples, (workers, 1), state, see, progress)?;
@@ -195,7 +189,9 @@ mod tests {
             s
         };
         let mut whole = ChannelStatistics::default();
-        parts.iter().for_each(|p| whole.observe(p, 3, 10));
+        for part in &parts {
+            whole.observe(part, 3, 10);
+        }
         let mut merged = ChannelStatistics::default();
         [2, 0, 3, 1].iter().for_each(|&i| merged.merge(&of(&parts[i])));
         assert_eq!(merged, whole);
