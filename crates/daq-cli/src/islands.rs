@@ -30,11 +30,20 @@ pub fn islands(graph: &Graph, reasons: &BTreeMap<String, String>) -> Vec<Island>
     let consumers = graph.consumers();
     let total: u64 = graph.nodes.iter().map(|node| macs(graph, node)).sum();
     let is_float = |id: &usize| graph.values[*id].dtype == DType::F32;
+    let product = |node: &Node| {
+        node.op.quantization() == Quantization::Weighted
+            && node.inputs[0].is_some_and(|x| graph.values[x].is_quantized())
+    };
+    let clamped = |node: &Node| {
+        let (clamp, _) = daq::plan::fused_clamp(graph, &consumers, node)?;
+        Some(graph.nodes[clamp].outputs[0])
+    };
+    let clamps: Vec<usize> =
+        graph.nodes.iter().filter(|n| product(n)).filter_map(clamped).collect();
     let floats = |node: &&Node| {
         let conversion = matches!(node.op, Op::QuantizeLinear(_) | Op::DequantizeLinear(_));
-        // A product of codes may give floats.
-        let product = node.op.quantization() == Quantization::Weighted
-            && node.inputs[0].is_some_and(|x| graph.values[x].is_quantized());
+        // A product of codes may give floats, and clamps them as it stores them.
+        let product = product(node) || clamps.contains(&node.outputs[0]);
         let mut computed =
             node.inputs.iter().flatten().filter(|id| graph.values[**id].data.is_none());
         !conversion && !product && (node.outputs.iter().any(is_float) || computed.any(is_float))
@@ -154,6 +163,13 @@ mod tests {
         let w = Value::constant("w8", Tensor::from_slice(&[2, 2], &[1i8; 4]));
         let w = g.add_value(w.with_quant(QuantParams::per_tensor(0.5, 0)));
         g.nodes = vec![Node { inputs: vec![g.nodes[0].inputs[0], Some(w)], ..g.nodes[2].clone() }];
+        g.validate().unwrap();
+        assert_eq!(islands(&g, &BTreeMap::new()), []);
+        // An activation that clamps runs in its store.
+        let (z, y) = (g.outputs[0], g.find_value("y").unwrap());
+        let relu = graph().nodes.remove(1);
+        g.nodes.push(Node { inputs: vec![Some(z)], outputs: vec![y], ..relu });
+        g.outputs = vec![y];
         g.validate().unwrap();
         assert_eq!(islands(&g, &BTreeMap::new()), []);
     }

@@ -5,15 +5,17 @@
 //! one operator. Noise of small roundings adds up, so what remains with some operators in float is the sum
 //! over the roundings that remain. A tensor stays as it is where both who computes it and who reads it are
 //! in float; hence pairs of neighbours count, not single operators only: an addition beside another costs
-//! no multiplication and ends a rounding.
+//! no multiplication and ends a rounding. What a product of codes computes stays as it is for every reader in
+//! float, though the product is in 8 bits: a depthwise convolution in float multiplies little and ends the
+//! rounding of what it reads.
 
 use std::collections::BTreeSet;
 
 use daq::ops::{DequantizeLinear, Quantization, QuantizeLinear, eval};
-use daq::{DType, Graph, Node, Tensor, Value, ValueId};
+use daq::{DType, Graph, Node, Op, Tensor, Value, ValueId};
 
 use crate::passes::unique;
-use crate::quantize::{Decision, Quantized};
+use crate::quantize::{Decision, Quantized, gives_floats};
 
 /// The share of a model's arithmetic that an operator in float costs beside its own.
 const OVERHEAD: f64 = 0.002;
@@ -39,6 +41,8 @@ struct Source {
     from: Option<Unit>,
     to: Option<Unit>,
     rounding: Rounding,
+    /// Whether who computes it gives floats to readers in float, in 8 bits too.
+    exact: bool,
     noise: f64,
 }
 
@@ -46,7 +50,7 @@ impl Source {
     /// Whether it remains when some units are in float.
     fn remains(&self, in_float: &BTreeSet<Unit>) -> bool {
         let codes = |unit: Option<Unit>| unit.is_some_and(|unit| !in_float.contains(&unit));
-        codes(self.from) || codes(self.to)
+        codes(self.to) || codes(self.from) && !self.exact
     }
 }
 
@@ -68,6 +72,15 @@ impl<'a> Sensitivity<'a> {
         let quantized = &quantized.graph;
         let producers = float.producers();
         let unit_of = |id: ValueId| producers[id].and_then(|node| units[node]);
+        // A product, or what clamps its output.
+        let exact = |id: ValueId| {
+            let node = producers[id].map(|node| &float.nodes[node]);
+            let product = match node.filter(|n| n.op.clamp().is_some()) {
+                Some(clamp) => clamp.inputs[0].and_then(|x| producers[x]).map(|n| &float.nodes[n]),
+                None => node,
+            };
+            product.is_some_and(|node| gives_floats(float, node))
+        };
         let rounded = |id: &ValueId| codes_of(float, quantized, *id).is_some();
         let mut sources = Vec::new();
         for (i, node) in float.nodes.iter().enumerate() {
@@ -78,18 +91,19 @@ impl<'a> Sensitivity<'a> {
             for (k, id) in node.inputs.iter().enumerate() {
                 let Some(id) = id.filter(rounded) else { continue };
                 let rounding = Rounding::Input(i, k);
-                sources.push(Source { from: unit_of(id), to: units[i], rounding, noise: 0.0 });
+                let (from, to, exact) = (unit_of(id), units[i], exact(id));
+                sources.push(Source { from, to, rounding, exact, noise: 0.0 });
             }
             if quantization == Quantization::Weighted && units[i].is_some() {
                 let (from, to, rounding) = (units[i], units[i], Rounding::Weights(i));
-                sources.push(Source { from, to, rounding, noise: 0.0 });
+                sources.push(Source { from, to, rounding, exact: false, noise: 0.0 });
             }
         }
         for (i, id) in float.outputs.iter().enumerate().filter(|(_, id)| rounded(id)) {
-            let rounding = Rounding::Output(i);
-            sources.push(Source { from: unit_of(*id), to: None, rounding, noise: 0.0 });
+            let (from, rounding) = (unit_of(*id), Rounding::Output(i));
+            sources.push(Source { from, to: None, rounding, exact: false, noise: 0.0 });
         }
-        sources.retain(|s| s.from.is_some() || s.to.is_some());
+        sources.retain(|s| s.remains(&BTreeSet::new()));
         Sensitivity { float, quantized, names, macs, sources }
     }
 
@@ -190,10 +204,16 @@ fn units(float: &Graph, decisions: &[Decision]) -> (Vec<Option<Unit>>, Vec<Vec<S
     (units, names, macs)
 }
 
-/// The value of codes that a float value became.
+/// The value of codes that a float value became, or that it is quantized to.
 fn codes_of<'a>(float: &Graph, quantized: &'a Graph, id: ValueId) -> Option<&'a Value> {
     let value = &float.values[id];
-    let codes = &quantized.values[quantized.find_value(&value.name)?];
+    let found = quantized.find_value(&value.name)?;
+    let quantizes = |n: &&Node| matches!(n.op, Op::QuantizeLinear(_)) && n.inputs[0] == Some(found);
+    let codes = match quantized.values[found].dtype {
+        DType::U8 => found,
+        _ => quantized.nodes.iter().find(quantizes)?.outputs[0],
+    };
+    let codes = &quantized.values[codes];
     let same = codes.shape == value.shape && codes.dtype == DType::U8;
     (value.data.is_none() && same && codes.quant.is_some()).then_some(codes)
 }
@@ -256,7 +276,6 @@ fn round_trip(graph: &mut Graph, quantized: &Graph, id: ValueId) -> Option<(Valu
 mod tests {
     use std::convert::Infallible;
 
-    use daq::Op;
     use daq::ops::Attrs;
 
     use super::*;
@@ -318,6 +337,26 @@ mod tests {
         assert_eq!(order[1], ["Conv_y"]);
         assert_eq!(order[2], ["Conv_conv", "Relu_a"]);
         assert_eq!(order.len(), 3);
+    }
+
+    /// The convolution gives what its activation clamps as floats to an addition in float, and still
+    /// multiplies codes; what the addition gives to the next is rounded as long as that is in 8 bits.
+    #[test]
+    fn a_reader_in_float_ends_what_a_product_rounds() {
+        let (float, quantized) = model();
+        let mut found = Sensitivity::new(&float, &quantized);
+        let noise = |graph: &Graph| {
+            let rounds = graph.nodes.iter().find(|n| n.op.name() == "DequantizeLinear");
+            let name = rounds.map(|n| graph.values[n.outputs[0]].name.as_str());
+            Ok::<_, Infallible>(Some(if name == Some("a_rounded") { 3.0 } else { 0.0 }))
+        };
+        found.measure(&noise).unwrap();
+        assert_eq!(found.order()[0], ["Add_b"]);
+        let a = found.sources.iter().find(|s| s.noise == 3.0).unwrap();
+        let (conv, add) = (a.from.unwrap(), a.to.unwrap());
+        assert!(a.remains(&BTreeSet::from([conv])) && !a.remains(&BTreeSet::from([add])));
+        let b = found.sources.iter().find(|s| s.from == Some(add)).unwrap();
+        assert!(b.remains(&BTreeSet::from([add])) && b.remains(&BTreeSet::from([b.to.unwrap()])));
     }
 
     #[test]

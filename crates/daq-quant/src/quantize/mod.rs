@@ -9,7 +9,9 @@ mod scales;
 mod select;
 mod weights;
 
-use std::collections::{BTreeMap, HashMap};
+pub(crate) use select::gives_floats;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use daq::ops::{DequantizeLinear, Quantization, QuantizeLinear};
 use daq::{DType, Graph, Node, Op, Value, ValueId};
@@ -168,10 +170,11 @@ pub fn quantize_like(
     let ranges = &with_shared(float, ranges);
     let (mut graph, absorbed) = absorb_activations(float, ranges, options);
     let reasons = select::float_reasons(&graph, ranges, options);
+    let floats = float_outputs(&graph, &reasons, ranges);
     let scales = scales::choose(&graph, &reasons, ranges, options.power_of_two_scales);
     let decisions = decisions(float, &graph, &reasons, &absorbed);
     let mut rewrite =
-        Rewrite { graph: &mut graph, scales, codes: HashMap::new(), reals: HashMap::new() };
+        Rewrite { graph: &mut graph, scales, floats, codes: HashMap::new(), reals: HashMap::new() };
     rewrite.inputs(options.float_input);
     let mut widened_channels = 0;
     rewrite.nodes(&reasons, options, (moments, like), &mut widened_channels)?;
@@ -260,7 +263,8 @@ fn range_of(graph: &Graph, ranges: &Ranges, id: ValueId) -> Option<Range> {
 
 /// Drops each activation that saturation to its own range does for free: one that only clamps and
 /// is the only reader of an 8-bit operator with a scale of its own. The node takes over the
-/// activation's output. Returns the graph and the names of the dropped nodes.
+/// activation's output. Returns the graph and the names of the dropped nodes. An operator that gives
+/// floats to a reader of the activation keeps it: nothing saturates them.
 fn absorb_activations(
     float: &Graph,
     ranges: &Ranges,
@@ -274,7 +278,9 @@ fn absorb_activations(
         use Quantization::{FloatInside, Integer, Weighted};
         let own_scale = matches!(node.op.quantization(), Weighted | Integer | FloatInside);
         let Some((j, _)) = daq::plan::fused_clamp(float, &consumers, node) else { continue };
-        if own_scale && reasons[i].is_none() && reasons[j].is_none() {
+        let y = float.nodes[j].outputs[0];
+        let floats = select::gives_floats(float, node) && read_as_float(float, &reasons, y);
+        if own_scale && reasons[i].is_none() && reasons[j].is_none() && !floats {
             graph.nodes[i].outputs = float.nodes[j].outputs.clone();
             dropped.push(j);
         }
@@ -284,6 +290,36 @@ fn absorb_activations(
     let mut position = 0..;
     graph.nodes.retain(|_| !position.next().is_some_and(|i| dropped.contains(&i)));
     (graph, names)
+}
+
+/// Whether a node in float reads a value that stays within the graph. An output of the graph stays
+/// codes, for callers that take them.
+fn read_as_float(graph: &Graph, reasons: &[Option<String>], id: ValueId) -> bool {
+    let mut nodes = graph.nodes.iter().zip(reasons);
+    !graph.outputs.contains(&id)
+        && nodes.any(|(n, reason)| reason.is_some() && n.inputs.contains(&Some(id)))
+}
+
+/// Values that 8-bit products compute as floats, since a node in float reads them, or the activation
+/// that does.
+fn float_outputs(graph: &Graph, reasons: &[Option<String>], ranges: &Ranges) -> HashSet<ValueId> {
+    let consumers = graph.consumers();
+    let mut floats = HashSet::new();
+    for (node, _) in graph.nodes.iter().zip(reasons).filter(|(_, reason)| reason.is_none()) {
+        if !select::gives_floats(graph, node) {
+            continue;
+        }
+        let output = node.outputs[0];
+        // Without a range there is no scale; else what has not been absorbed is there for its reader.
+        let clamp = daq::plan::fused_clamp(graph, &consumers, node).map(|(j, _)| j);
+        let activation = clamp.filter(|&j| reasons[j].is_none()).map(|j| graph.nodes[j].outputs[0]);
+        let no_range = range_of(graph, ranges, output).is_none();
+        if no_range || activation.is_some() || read_as_float(graph, reasons, output) {
+            floats.insert(output);
+            floats.extend(activation);
+        }
+    }
+    floats
 }
 
 fn decisions(
@@ -339,6 +375,8 @@ fn note_reasons(graph: &mut Graph, float: &Graph, decisions: &[Decision]) {
 struct Rewrite<'a> {
     graph: &'a mut Graph,
     scales: HashMap<ValueId, daq::QuantParams>,
+    /// What 8-bit operators compute as floats.
+    floats: HashSet<ValueId>,
     /// The codes of a value, where it has been computed or quantized.
     codes: HashMap<ValueId, ValueId>,
     /// The floats of a value that is computed as codes, where something needs them.
@@ -380,8 +418,14 @@ impl Rewrite<'_> {
         widened_channels: &mut usize,
     ) -> Result<(), QuantizeError> {
         let nodes = std::mem::take(&mut self.graph.nodes);
+        // What calibration may have seen of an output under the name of its activation.
+        let mut activations = HashMap::new();
+        for node in nodes.iter().filter(|node| node.op.clamp().is_some()) {
+            node.inputs[0].and_then(|x| activations.insert(x, node.outputs[0]));
+        }
         for (mut node, reason) in nodes.into_iter().zip(reasons) {
-            if reason.is_some() {
+            let clamps_floats = node.op.clamp().is_some() && self.floats.contains(&node.outputs[0]);
+            if reason.is_some() || clamps_floats {
                 node.inputs = node.inputs.iter().map(|id| id.map(|id| self.real(id))).collect();
             } else {
                 let weighted = node.op.quantization() == Quantization::Weighted;
@@ -393,7 +437,10 @@ impl Rewrite<'_> {
                     }
                 }
                 if weighted {
-                    let moments = moments.get(&self.graph.values[node.outputs[0]].name);
+                    let of = |id: ValueId| moments.get(&self.graph.values[id].name);
+                    let output = node.outputs[0];
+                    let moments =
+                        of(output).or_else(|| activations.get(&output).and_then(|&y| of(y)));
                     weights::quantize(
                         self.graph,
                         &mut node,
@@ -403,7 +450,7 @@ impl Rewrite<'_> {
                         (moments, like),
                     )?;
                 }
-                for &id in &node.outputs {
+                for &id in node.outputs.iter().filter(|id| !self.floats.contains(id)) {
                     if let Some(quant) = self.scales.get(&id) {
                         let value = &mut self.graph.values[id];
                         value.dtype = DType::U8;
@@ -597,31 +644,77 @@ mod tests {
             (ops(&q.graph).join(" "), why.collect::<Vec<_>>().join("; "), q.graph)
         };
         let (nodes, why, graph) = with(&|o| o.dequantize_after = one("y"));
-        assert_eq!(nodes, "Conv DequantizeLinear Sigmoid Log");
+        assert_eq!(nodes, "Conv Relu Sigmoid Log");
         assert_eq!(why, "Sigmoid: after --dequantize_after; Log: after --dequantize_after");
         assert_eq!(find(&graph, "p").dtype, DType::F32);
         let (nodes, why, _) = with(&|o| o.quantize_after = one("y"));
         assert_eq!(nodes, "Conv Relu QuantizeLinear Sigmoid Log");
         assert_eq!(why, "Conv: before --quantize_after; Relu: before --quantize_after");
         let (nodes, why, _) = with(&|o| o.exclude = one("Sigmoid"));
-        assert_eq!(nodes, "Conv DequantizeLinear Sigmoid Log");
+        assert_eq!(nodes, "Conv Relu Sigmoid Log");
         assert_eq!(why, "Sigmoid: excluded by --exclude Sigmoid; Log: its input is in float");
         let (nodes, _, graph) = with(&|o| o.float_input = true);
         assert_eq!(nodes, "QuantizeLinear Conv Sigmoid Log");
         assert_eq!(find(&graph, "x").dtype, DType::F32);
         let (nodes, why, _) = with(&|o| o.ops = Some(one("Conv")));
-        assert_eq!(nodes, "Conv DequantizeLinear Sigmoid Log");
+        assert_eq!(nodes, "Conv Relu Sigmoid Log");
         assert_eq!(why, "Sigmoid: not among --ops; Log: not among --ops");
     }
 
-    /// Calibration sees no range between an operator and the activation that it absorbs.
+    /// Calibration sees no range between an operator and the activation that it absorbs; where that is in
+    /// float, none is needed.
     #[test]
-    fn an_operator_cannot_absorb_an_activation_that_stays_float() {
-        let options = QuantizeOptions { exclude: vec!["Relu".into()], ..Default::default() };
-        let q = quantized(&options);
-        assert_eq!(ops(&q.graph), ["Conv", "Relu", "Sigmoid", "Log"]);
-        let why = q.decisions[0].float_because.clone().unwrap();
-        assert!(why.contains("no range of its output `c`"), "{why}");
+    fn a_product_gives_floats_to_what_reads_floats() {
+        let run = |q: &Quantized| {
+            let mut y = [0f32; 4];
+            let mut session = Model::from_graph(q.graph.clone()).unwrap().session(1);
+            session.predict(&[&[-1f32, -0.3, 0.2, 1.0]], &mut [&mut y]).unwrap();
+            y
+        };
+        for (exclude, nodes) in [
+            (&["Relu", "Log"][..], "Conv Relu Sigmoid Log"),
+            (&["Sigmoid"], "Conv Relu Sigmoid Log"),
+        ] {
+            let exclude = exclude.iter().map(|e| e.to_string()).collect();
+            let q = quantized(&QuantizeOptions { exclude, ..Default::default() });
+            assert_eq!(ops(&q.graph).join(" "), nodes);
+            assert_eq!(q.decisions[0].float_because, None);
+            let types = ["x", "c", "y", "z"].map(|name| find(&q.graph, name).dtype);
+            assert_eq!(types, [DType::U8, DType::F32, DType::F32, DType::F32]);
+            // 2x + 1 of codes a hundredth apart is exact but for rounding of the weight to 127 * 2 / 127.
+            let log = |x: f32| (1.0 / (1.0 + (-(2.0 * x + 1.0).max(0.0)).exp())).ln();
+            let folded = Quantized { graph: qdq::fold(&qdq::unfold(&q.graph)), ..q.clone() };
+            for (a, b) in run(&q).iter().zip([-1.0, -0.3, 0.2, 1.0].map(log)) {
+                assert!((a - b).abs() < 1e-5, "{a} {b}");
+            }
+            assert_eq!(run(&folded), run(&q));
+        }
+    }
+
+    /// `y = relu(2x + 1)` is read by an operator in float and by one in 8 bits, which has its own codes of it.
+    #[test]
+    fn a_product_that_gives_floats_is_quantized_for_others() {
+        let (mut g, ranges) = float();
+        let y = g.find_value("y").unwrap();
+        let e = node(&mut g, "Exp", &[y], "e", &[1, 1, 2, 2]);
+        g.outputs.push(e);
+        let options = QuantizeOptions { exclude: vec!["Exp".into()], ..Default::default() };
+        let q = quantize(&g, &ranges, &options).unwrap();
+        let in_float: Vec<_> = q.decisions.iter().filter(|d| d.float_because.is_some()).collect();
+        assert_eq!(in_float.len(), 1, "{in_float:?}");
+        assert_eq!(ops(&q.graph), ["Conv", "Relu", "QuantizeLinear", "Sigmoid", "Log", "Exp"]);
+        let codes = find(&q.graph, "y_QuantizeLinear_Output");
+        assert_eq!(codes.quant, Some(QuantParams::per_tensor(3.0 / 255.0, 0)));
+        for graph in [q.graph.clone(), qdq::fold(&qdq::unfold(&q.graph))] {
+            assert_eq!(ops(&graph).iter().filter(|op| **op == "QuantizeLinear").count(), 1);
+            let (mut p, mut e) = ([0f32; 4], [0f32; 4]);
+            let mut session = Model::from_graph(graph).unwrap().session(1);
+            session.predict(&[&[-1f32, -0.3, 0.2, 1.0]], &mut [&mut p, &mut e]).unwrap();
+            // Not rounded: 2 * -1 + 1 is clamped, 2 * -0.3 + 1 = 0.4, 1.4, 3.
+            for (e, y) in e.iter().zip([0f32, 0.4, 1.4, 3.0]) {
+                assert!((e - y.exp()).abs() < 1e-4 * y.exp(), "{e} {y}");
+            }
+        }
     }
 
     /// A sigmoid's codes are 1/256 apart from 0 on, whatever calibration saw.

@@ -32,6 +32,13 @@ pub(super) fn float_reasons(
     graph.nodes.iter().map(|node| select.decide(node)).collect()
 }
 
+/// Whether a node multiplies by constants, so that in 8 bits it can give floats too.
+pub(crate) fn gives_floats(graph: &Graph, node: &Node) -> bool {
+    let weights = node.inputs.get(1).copied().flatten();
+    matches!(node.op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul(_))
+        && weights.is_some_and(|id| graph.values[id].data.is_some())
+}
+
 fn has_range(graph: &Graph, ranges: &Ranges, id: ValueId) -> bool {
     super::range_of(graph, ranges, id).is_some()
 }
@@ -67,7 +74,10 @@ impl Select<'_> {
         if node.inputs.iter().flatten().any(|id| self.after.contains(id)) {
             self.after.extend(&node.outputs);
         } else if reason.is_none() {
-            self.codes.extend(&node.outputs);
+            // Without a range an output is float.
+            let known = |id: &ValueId| !gives_floats(self.graph, node) || self.known(*id);
+            let codes: Vec<_> = node.outputs.iter().copied().filter(known).collect();
+            self.codes.extend(codes);
         }
         reason
     }
@@ -119,13 +129,16 @@ impl Select<'_> {
             }
         }
         let own_scale = !matches!(quantization, Moves | Averages) && !reads_only;
-        let missing = |id: &&ValueId| {
-            own_scale && !has_range(graph, self.ranges, **id) && !self.absorbs(**id)
-        };
+        let missing = |id: &&ValueId| own_scale && !gives_floats(graph, node) && !self.known(**id);
         if let Some(id) = node.outputs.iter().find(missing) {
             return Some(format!("calibration saw no range of its output `{}`", value(id).name));
         }
         None
+    }
+
+    /// Whether the value has a range, its own or that of the activation that is absorbed.
+    fn known(&self, id: ValueId) -> bool {
+        has_range(self.graph, self.ranges, id) || self.absorbs(id)
     }
 
     /// Whether the only reader of the value clamps it, in 8 bits: its range is that of the
