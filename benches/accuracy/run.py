@@ -40,6 +40,7 @@ RECIPES = [
     ("best", ["--recovery", "none"]),
     ("auto", ["--calibration", "auto", "--recovery", "none"]),
     ("best + equalize", ["--recovery", "equalize"]),
+    ("best + absorption", ["--recovery", "absorption"]),
     ("best + weight-scales", ["--recovery", "weight-scales"]),
     ("best + rounding", ["--recovery", "rounding"]),
     ("best + bias", ["--recovery", "bias"]),
@@ -168,7 +169,9 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default="target/accuracy")
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     parser.add_argument("--no-peers", action="store_true", help="daq only")
+    parser.add_argument("--recipes", nargs="*", default=[""], help="only daq's rows whose name holds one of these")
     args = parser.parse_args()
+    recipes = [r for r in RECIPES if any(text in r[0] for text in args.recipes)]
     for model in args.models:
         p, path = MODELS[model], args.data / "models" / f"{model}.onnx"
         work = args.work / p["pictures"]
@@ -184,7 +187,7 @@ def main():
         evaluate = lambda m, *a: run("eval", str(m), "--images", str(work / "odd"), *a)
         flags = daq_flags(p)
         rows.append(("daq, float", evaluate(path, *flags)))
-        for label, recipe in RECIPES:
+        for label, recipe in recipes:
             made = work / "daq.onnx"
             run("quantize", "--force", "--image_dir", str(calibration_dir), *flags, *recipe, "-o", str(made),
                 str(path), str(work / "daq.txt"))
