@@ -556,7 +556,7 @@ fn one_scale_keeps_the_aspect_ratio() {
             [1., 1., 2., 3., 3., 4., 1., 1., 2., 3., 3., 4., 5., 5., 6., 7., 7., 8.].to_vec(),
         ),
     ] {
-        let y = compute(&read_model(&file(policy, &sizes)).unwrap(), &[x.clone()]);
+        let y = compute(&read_model(&file(policy, &sizes)).unwrap(), std::slice::from_ref(&x));
         assert_eq!(y[0].shape(), shape, "{policy}");
         assert_eq!(y[0].data::<f32>(), want, "{policy}");
     }
