@@ -4,7 +4,7 @@
     python tests/data/make_model_outputs.py DIRECTORY...
 
 DIRECTORY holds .onnx models. The models themselves are not part of the repository; the inputs
-are a formula that crates/daq-quant/tests/models.rs computes again, element for element:
+are a formula that crates/daq-quant/tests/all/models.rs computes again, element for element:
 
     h = (i + 1) * 2654435761 mod 2^32;  h ^= h >> 15;  h = h * 2246822519 mod 2^32;  h ^= h >> 13
     x[i] = low + (high - low) * f32(h >> 8) / f32(2^24)

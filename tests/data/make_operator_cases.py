@@ -4,7 +4,7 @@
     python tests/data/make_operator_cases.py
 
 The outputs are onnxruntime's with graph optimisation off. One compressed .npz for each operator, read
-by crates/daq-quant/tests/operators.rs, holds for each of its cases
+by crates/daq-quant/tests/all/operators.rs, holds for each of its cases
     CASE/onnx        the model's bytes
     CASE/operators   the names of its operators as text, one a line
     CASE/in/NAME     an input

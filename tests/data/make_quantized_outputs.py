@@ -8,7 +8,7 @@ For the default options and for --power-of-two-scales, crates/daq-quant/tests/da
 model (.onnx) and an .npz file with the outputs of all pictures (`outputs`) and 8-bit tensors inside of
 the model: of the default model the codes of some (`codes NAME`, of the first SHOWN pictures), of the
 other a 64-bit FNV-1a hash of each one's codes (`hash NAME`, of the first HASHED pictures).
-crates/daq-quant/tests/quantized.rs compares. The pictures are prepared by daq: an Identity model
+crates/daq-quant/tests/all/quantized.rs compares. The pictures are prepared by daq: an Identity model
 hands out what a model is given. Graph optimisation is off, so that onnxruntime computes
 QuantizeLinear/DequantizeLinear models in float.
 """

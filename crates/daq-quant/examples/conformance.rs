@@ -7,7 +7,7 @@ use std::path::Path;
 
 use node_tests::{Operands, Outcome, Run, run_all};
 
-#[path = "../tests/common/node_tests.rs"]
+#[path = "../tests/all/node_tests.rs"]
 mod node_tests;
 
 const HEADER: &str = "\

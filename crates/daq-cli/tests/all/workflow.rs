@@ -1,8 +1,6 @@
 //! From a float model to an answer, with the example of the project.
 
-mod common;
-
-use common::{Folder, example, float_model};
+use super::common::{Folder, example, float_model};
 use daq::ops::{Attrs, Op};
 use daq::{DType, Graph, Node, Value};
 

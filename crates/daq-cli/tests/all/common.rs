@@ -1,5 +1,4 @@
 //! What the tests of the `daq` binary share: running it, and a folder to run it in.
-#![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,9 @@
 //! `daq compare`, the report and the check of the preprocessing, on the example of the project.
 
-mod common;
-
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Folder, Ran, example};
+use super::common::{Folder, Ran, example};
 use roxmltree::{Document, Node, ParsingOptions};
 use serde_json::Value;
 

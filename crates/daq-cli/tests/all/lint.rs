@@ -1,8 +1,6 @@
 //! `daq lint` and `daq convert --target`, with the example of the project.
 
-mod common;
-
-use common::{Folder, example};
+use super::common::{Folder, example};
 
 #[test]
 fn converting_for_a_target_keeps_its_rules() {

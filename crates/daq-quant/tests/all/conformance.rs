@@ -4,13 +4,8 @@
 
 use std::path::Path;
 
-use common::fail;
-use node_tests::{Outcome, run_all, run_light};
-
-#[allow(dead_code, reason = "shared with other tests")]
-mod common;
-#[path = "common/node_tests.rs"]
-mod node_tests;
+use super::common::fail;
+use super::node_tests::{Outcome, run_all, run_light};
 
 #[test]
 fn the_selection_passes() {

@@ -1,11 +1,9 @@
 //! One model gives the same outputs however it is run: from either file, on any number of threads,
 //! with any kernels, in either layout, through codes or real numbers.
 
-mod common;
-
 use std::path::Path;
 
-use common::{Folder, example, float_model};
+use super::common::{Folder, example, float_model};
 use daq::ops::{Attrs, Op};
 use daq::{DType, Graph, Model, Node, Tensor, Value};
 use daq_quant::npy::{Array, ArrayData};

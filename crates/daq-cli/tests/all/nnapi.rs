@@ -1,9 +1,5 @@
 //! `--backend nnapi` from end to end, on a stand-in for Android's library.
-#![cfg(unix)]
-
-mod common;
-
-use common::{Folder, Ran};
+use super::common::{Folder, Ran};
 
 /// Runs the binary with a library for NNAPI, or with none.
 #[track_caller]

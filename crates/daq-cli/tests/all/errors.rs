@@ -1,9 +1,7 @@
 //! Bad input: the message says what is wrong and what to do, the exit code is not 0, and no file is
 //! changed or left behind.
 
-mod common;
-
-use common::{Folder, example};
+use super::common::{Folder, example};
 use daq::ops::{Attrs, Op};
 use daq::{DType, Graph, Node, Tensor, Value};
 

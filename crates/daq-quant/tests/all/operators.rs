@@ -10,13 +10,11 @@
 //! - for 8-bit cases, on all codes but one in 200 (and one more), which may be one step apart: a
 //!   float that lies halfway between two codes falls to either side.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{fail, is_close, reference, tensor};
+use super::common::{fail, is_close, reference, tensor};
 use daq::{DType, Graph, Model, Op, Tensor};
 use daq_kernels::{Isa, Pool};
 use daq_quant::npz::read_npz;

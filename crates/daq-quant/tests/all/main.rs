@@ -1,0 +1,10 @@
+//! The tests of the toolkit in one program, which links it once.
+
+mod common;
+mod conformance;
+mod models;
+mod node_tests;
+mod onnx_models;
+mod operators;
+mod quantized;
+mod robustness;
