@@ -4,16 +4,15 @@
 //! `y = clamp(f32(bias + sum((x - x_zp) * (w - w_zp))) * multiplier)`, where a padded position counts
 //! as `x = x_zp`. The sums, modulo 2^32, are those of [`conv_i32`](crate::conv_i32)'s kernels.
 
-use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::conv_f32::{check_run, clamp};
+use crate::conv_f32::check_run;
 use crate::conv_i32::{self, ConvI32Kernel};
 use crate::conv_u8::{ConvU8Params, PackedConv, Part};
-use crate::elementwise_f32::{Loop, dispatch};
-use crate::{ConvShape, Isa};
+use crate::{ConvShape, Isa, scale_sums};
 
-/// Sums that are computed before they become floats: what a second-level cache holds beside weights.
+/// Sums that are computed before they become floats in their place: what a second-level cache holds
+/// beside weights.
 const BLOCK_SUMS: usize = 32 * 1024;
 /// Fewest pixels of a block: some tiles of the widest kernels.
 const BLOCK_PIXELS: usize = 24;
@@ -27,11 +26,6 @@ pub struct ConvU8F32 {
     multipliers: Vec<f32>,
     clamp: (f32, f32),
     isa: Isa,
-}
-
-thread_local! {
-    /// The sums of some pixels; reused from call to call.
-    static SUMS: RefCell<Vec<i32>> = RefCell::default();
 }
 
 impl ConvU8F32 {
@@ -86,39 +80,12 @@ impl ConvU8F32 {
             return;
         }
         let block = (BLOCK_SUMS / out_c).max(BLOCK_PIXELS);
-        SUMS.with_borrow_mut(|sums| {
-            sums.resize(sums.len().max(block.min(pixels.len()) * out_c), 0);
-            for (first, output) in
-                pixels.clone().step_by(block).zip(output.chunks_mut(block * out_c))
-            {
-                let sums = &mut sums[..output.len()];
-                let pixels = first..first + output.len() / out_c;
-                let part = Part { pixels, channels: 0..out_c };
-                // SAFETY: the lengths and the pixels were checked above; kernels of sums write 4
-                // bytes for each channel, and a pixel has `out_c` of them.
-                unsafe { self.packed.run(input, part, sums.as_mut_ptr().cast(), out_c * 4) }
-                let (multipliers, bounds) = (&*self.multipliers, self.clamp);
-                dispatch(self.isa, Scale { sums, multipliers, bounds }, output);
-            }
-        });
-    }
-}
-
-/// `output[p, c] = clamp(f32(sums[p, c]) * multipliers[c])`
-struct Scale<'a> {
-    sums: &'a [i32],
-    multipliers: &'a [f32],
-    bounds: (f32, f32),
-}
-
-impl Loop<f32> for Scale<'_> {
-    #[inline(always)]
-    fn run(self, output: &mut [f32]) {
-        let channels = self.multipliers.len();
-        for (y, sums) in output.chunks_exact_mut(channels).zip(self.sums.chunks_exact(channels)) {
-            for ((y, &sum), multiplier) in y.iter_mut().zip(sums).zip(self.multipliers) {
-                *y = clamp(sum as f32 * multiplier, self.bounds);
-            }
+        for (first, output) in pixels.step_by(block).zip(output.chunks_mut(block * out_c)) {
+            let part = Part { pixels: first..first + output.len() / out_c, channels: 0..out_c };
+            // SAFETY: the lengths and the pixels were checked above; kernels of sums write 4 bytes for
+            // each channel, and a pixel has `out_c` of them, as large as floats.
+            unsafe { self.packed.run(input, part, output.as_mut_ptr().cast(), out_c * 4) }
+            scale_sums(output, &self.multipliers, &[], self.clamp, self.isa);
         }
     }
 }
