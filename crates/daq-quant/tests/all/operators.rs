@@ -38,7 +38,6 @@ struct Case {
 /// Cases in a form that daq declines, with a part of its message.
 const DECLINED: &[(&str, &str)] = &[
     ("resize.channels", "Resize of axis 1"),
-    ("resize.not_larger_18", "keep_aspect_ratio_policy"),
     ("resize.not_smaller_18", "keep_aspect_ratio_policy"),
 ];
 
