@@ -420,6 +420,9 @@ struct Memory {
     asked: u64,
 }
 
+/// How many ticks to go by what [`core_is_shared`] said: about a millisecond's.
+const ASK: u64 = 2_000_000;
+
 impl Memory {
     /// What [`core_is_shared`] says, or said a moment ago.
     ///
@@ -738,9 +741,6 @@ unsafe fn configure(rows: usize) {
     }
 }
 
-/// How many ticks to go by what [`core_is_shared`] said: about a millisecond's.
-const ASK: u64 = 2_000_000;
-
 /// Clears tiles 0 to 3.
 ///
 /// # Safety
@@ -854,33 +854,28 @@ unsafe fn multiply_loaded() {
 #[inline(never)]
 unsafe fn core_is_shared(lines: *const Line<i32, 16>) -> bool {
     const STEPS: usize = 4;
-    let [alone, loaded] = {
-        let mut times = [0; 3];
-        for (i, time) in times.iter_mut().enumerate() {
-            // SAFETY: by the caller. The fences keep to the time what belongs to it.
-            unsafe {
-                _mm_lfence();
-                let start = _rdtsc();
-                for _ in 0..STEPS {
-                    match i {
-                        1 => multiply_loaded(),
-                        _ => multiply_two::<false>(
-                            [lines.cast(); 2],
-                            ROW,
-                            lines.cast(),
-                            lines.cast(),
-                        ),
+    // The first time fills the caches.
+    let [_, alone, loaded] = [true, false, true].map(|loads| {
+        // SAFETY: by the caller. The fences keep to the time what belongs to it.
+        unsafe {
+            _mm_lfence();
+            let start = _rdtsc();
+            for _ in 0..STEPS {
+                match loads {
+                    true => {
+                        let weights = lines.cast();
+                        multiply_two::<false>([lines.cast(); 2], ROW, weights, weights);
                     }
+                    false => multiply_loaded(),
                 }
-                _mm_lfence();
-                *time = _rdtsc() - start;
             }
+            _mm_lfence();
+            // The clock of another CPU may be behind.
+            _rdtsc().saturating_sub(start) as f32
         }
-        // The first time fills the caches.
-        [times[1], times[2]]
-    };
+    });
     // 1.1 and 1.8 times as long.
-    5 * loaded > 7 * alone
+    loaded > 1.4 * alone
 }
 
 /// As [`multiply_two`] by the weights that it loaded last.

@@ -25,7 +25,6 @@ pub struct ConvU8F32 {
     packed: Box<dyn PackedConv>,
     multipliers: Vec<f32>,
     clamp: (f32, f32),
-    isa: Isa,
 }
 
 impl ConvU8F32 {
@@ -37,7 +36,7 @@ impl ConvU8F32 {
     /// # Panics
     /// If a length contradicts the shape, the groups do not divide the channels, or a stride is 0.
     pub fn new(params: &ConvU8Params, clamp: (f32, f32), isa: Isa) -> ConvU8F32 {
-        ConvU8F32::with_kernel(params, clamp, conv_i32::best(&params.shape, isa), isa)
+        ConvU8F32::with_kernel(params, clamp, conv_i32::best(&params.shape, isa))
     }
 
     /// Packs the weights for `kernel`; for tests and benchmarks, which walk
@@ -49,7 +48,6 @@ impl ConvU8F32 {
         params: &ConvU8Params,
         clamp: (f32, f32),
         kernel: &'static ConvI32Kernel,
-        isa: Isa,
     ) -> ConvU8F32 {
         ConvU8F32 {
             shape: params.shape,
@@ -57,7 +55,6 @@ impl ConvU8F32 {
             packed: kernel.pack(params),
             multipliers: params.multipliers.to_vec(),
             clamp,
-            isa,
         }
     }
 
@@ -85,7 +82,7 @@ impl ConvU8F32 {
             // SAFETY: the lengths and the pixels were checked above; kernels of sums write 4 bytes for
             // each channel, and a pixel has `out_c` of them, as large as floats.
             unsafe { self.packed.run(input, part, output.as_mut_ptr().cast(), out_c * 4) }
-            scale_sums(output, &self.multipliers, &[], self.clamp, self.isa);
+            scale_sums(output, &self.multipliers, &[], self.clamp, self.kernel.isa);
         }
     }
 }

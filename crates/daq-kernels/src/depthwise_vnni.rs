@@ -54,7 +54,8 @@ struct Lines<T>([[T; 16]; 4]);
 impl Chunk {
     fn new(
         params: &ConvU8Params,
-        (kernel, fours): (Window, &[[Option<usize>; 4]]),
+        kernel: Window,
+        fours: &[[Option<usize>; 4]],
         bias: &[i32],
         first: usize,
         width: usize,
@@ -140,7 +141,7 @@ impl DepthwiseVnni {
                 17..=32 => 32,
                 _ => 16,
             };
-            chunks.push(Chunk::new(params, (kernel, &fours), &bias, extent, width));
+            chunks.push(Chunk::new(params, kernel, &fours, &bias, extent, width));
             extent += width;
         }
         DepthwiseVnni {

@@ -71,7 +71,7 @@ pub fn binary_f32(
     dispatch(isa, BinaryLoop { op, a, b, clamp, chunk }, output);
 }
 
-/// What dynamic quantization does to the sums of a product, in place: `values` hold the bits of `i32` sums, and become
+/// Makes real numbers of the sums of a product, in place: `values` hold the bits of `i32` sums, and become
 /// `sum as f32 * scale[c] + bias[c]` held between the bounds of `clamp`, every step rounded. `c` is the place modulo the
 /// row's length; `scale` and `bias` are one number or a row, and no bias is added where it is empty.
 ///

@@ -114,6 +114,7 @@ pub fn kernels() -> Vec<(&'static str, &'static str, Isa)> {
     all.extend(list("quantize_f32_u8", quantize::QUANTIZE_KERNELS));
     all.extend(list("dequantize_u8_f32", quantize::DEQUANTIZE_KERNELS));
     all.extend(list("range_f32", range_f32::KERNELS));
+    all.extend(list("channels_f32", channels_f32::KERNELS));
     all.extend(list("interleave3", layout::INTERLEAVE3_KERNELS));
     all
 }

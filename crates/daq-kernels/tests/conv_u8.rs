@@ -270,8 +270,7 @@ impl Case {
             }
             let weights = |params: &ConvU8Params| ConvI32::with_kernel(*s, params.weights, kernel);
             let conv = self.with_params(weights);
-            let floats = self
-                .with_params(|params| ConvU8F32::with_kernel(params, clamp, kernel, kernel.isa));
+            let floats = self.with_params(|params| ConvU8F32::with_kernel(params, clamp, kernel));
             let first = random.below(s.pixels() + 1);
             let last = first + random.below(s.pixels() - first + 1);
             for pixels in [s.all_pixels(), first..last] {
@@ -382,6 +381,20 @@ fn every_tail_of_channels() {
     }
 }
 
+/// A depthwise convolution by a square window in the middle of its padding; its sizes are to be filled in.
+fn square_depthwise(kernel: usize, stride: usize, channels: usize) -> ConvShape {
+    ConvShape {
+        kernel_h: kernel,
+        kernel_w: kernel,
+        stride_h: stride,
+        stride_w: stride,
+        pad_top: kernel / 2,
+        pad_left: kernel / 2,
+        groups: channels,
+        ..ConvShape::gemm(1, channels, channels)
+    }
+}
+
 #[test]
 fn depthwise_weights_beyond_8_bits_in_one_row_or_two() {
     let mut random = Random(7);
@@ -389,22 +402,9 @@ fn depthwise_weights_beyond_8_bits_in_one_row_or_two() {
         [(3, 1, 5), (3, 1, 70), (3, 2, 20), (3, 2, 64), (5, 1, 40), (5, 2, 16), (5, 2, 67)]
     {
         let (in_h, in_w) = (6, 21);
-        let shape = ConvShape {
-            in_h,
-            in_w,
-            in_c: channels,
-            out_h: (in_h - 1) / stride + 1,
-            out_w: (in_w - 1) / stride + 1,
-            out_c: channels,
-            kernel_h: kernel,
-            kernel_w: kernel,
-            stride_h: stride,
-            stride_w: stride,
-            pad_top: kernel / 2,
-            pad_left: kernel / 2,
-            groups: channels,
-            ..ConvShape::gemm(1, 1, 1)
-        };
+        let (out_h, out_w) = ((in_h - 1) / stride + 1, (in_w - 1) / stride + 1);
+        let shape =
+            ConvShape { in_h, in_w, out_h, out_w, ..square_depthwise(kernel, stride, channels) };
         for (rows, zero_point, beyond) in [(1, 60, 255), (1, 200, 0), (2, 60, 255), (1, 0, 255)] {
             let values = Values::Asymmetric;
             let mut case = case(shape, values, &mut random);
@@ -431,20 +431,8 @@ fn large_sums_stay_exact() {
     let rows = (1..=35).flat_map(|w| [(3, 1), (3, 2), (5, 1), (5, 2)].map(move |of| (w, of)));
     let rows = rows.map(|(out_w, (kernel, stride))| {
         let channels = 1 + out_w * 37 % 150;
-        ConvShape {
-            in_h: 6,
-            in_w: out_w * stride,
-            out_h: 6 / stride,
-            out_w,
-            kernel_h: kernel,
-            kernel_w: kernel,
-            stride_h: stride,
-            stride_w: stride,
-            pad_top: kernel / 2,
-            pad_left: kernel / 2,
-            groups: channels,
-            ..ConvShape::gemm(1, channels, channels)
-        }
+        let (in_w, out_h) = (out_w * stride, 6 / stride);
+        ConvShape { in_h: 6, in_w, out_h, out_w, ..square_depthwise(kernel, stride, channels) }
     });
     // 3x3 of stride 1 in whole vectors of channels: every remainder of the tiles of 4x4.
     let squares = (1..=9).flat_map(|h| (1..=9).map(move |w| (h, w))).map(|(out_h, out_w)| {

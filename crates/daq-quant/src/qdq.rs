@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use daq::ops::{DequantizeLinear, Quantization, QuantizeLinear};
 use daq::{DType, Graph, Node, Op, QuantParams, Value, ValueId};
 
-use crate::quantize::FLOAT_INPUT;
+use crate::quantize::{FLOAT_INPUT, gives_floats};
 
 mod by_channel;
 mod simplify;
@@ -210,7 +210,7 @@ fn fold_nodes(graph: &mut Graph, reasons: &BTreeMap<String, String>) {
         let quantizers = match output_quantizers(graph, &consumers, &node) {
             Some(quantizers) => quantizers,
             // A product of codes gives floats where somebody reads them.
-            None if multiplies_constants(graph, &node.op, &inputs) => vec![None],
+            None if gives_floats(graph, &node.op, &inputs) => vec![None],
             None => continue,
         };
         let outputs: Vec<ValueId> = node
@@ -230,13 +230,6 @@ fn fold_nodes(graph: &mut Graph, reasons: &BTreeMap<String, String>) {
     }
     let mut dropped = dropped.into_iter();
     graph.nodes.retain(|_| !dropped.next().unwrap_or(false));
-}
-
-/// Whether an operator multiplies codes by constant codes and can give floats.
-fn multiplies_constants(graph: &Graph, op: &Op, inputs: &[Option<ValueId>]) -> bool {
-    let weights = inputs.get(1).copied().flatten().map(|id| &graph.values[id]);
-    matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul(_))
-        && weights.is_some_and(|w| w.dtype.is_code() && w.data.is_some())
 }
 
 /// The codes behind a node's inputs; `None` where a float input is not a DequantizeLinear's.

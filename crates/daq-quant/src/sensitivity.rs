@@ -79,7 +79,7 @@ impl<'a> Sensitivity<'a> {
                 Some(clamp) => clamp.inputs[0].and_then(|x| producers[x]).map(|n| &float.nodes[n]),
                 None => node,
             };
-            product.is_some_and(|node| gives_floats(float, node))
+            product.is_some_and(|node| gives_floats(float, &node.op, &node.inputs))
         };
         let rounded = |id: &ValueId| codes_of(float, quantized, *id).is_some();
         let mut sources = Vec::new();

@@ -9,11 +9,11 @@
 //! Models are made here, from a generator of numbers that is the same everywhere.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use daq::attrs::{Attr, Attrs};
 use daq::{DType, Graph, Model, Node, Op, QuantParams, Spec, Tensor, Value, ValueId};
-use daq_kernels::Isa;
+use daq_kernels::{ChannelsF32, Isa};
 use sha2::{Digest, Sha256};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -31,12 +31,14 @@ fn main() {
         println!("{name:20} {hex}");
     }
     let ran = RAN.lock().expect("no thread panicked");
-    for (_, name, isa) in daq_kernels::kernels() {
+    for &(_, name, isa) in KERNELS.iter() {
         if isa == Isa::best() {
             println!("# {} {name}", if ran.contains(name) { "ran" } else { "idle" });
         }
     }
 }
+
+static KERNELS: LazyLock<Vec<(&str, &str, Isa)>> = LazyLock::new(daq_kernels::kernels);
 
 /// The kernels that have run.
 static RAN: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
@@ -57,9 +59,8 @@ const FAMILIES: &[(&str, &[&str])] = &[
 
 /// Notes that the best kernel of a family has run.
 fn ran(family: &str) {
-    let kernels = daq_kernels::kernels();
     let fits = |isa: Isa| isa <= Isa::best() && isa.is_supported();
-    let best = kernels.iter().find(|(of, _, isa)| *of == family && fits(*isa));
+    let best = KERNELS.iter().find(|(of, _, isa)| *of == family && fits(*isa));
     RAN.lock().expect("no thread panicked").insert(best.expect("a family").1);
 }
 
@@ -104,6 +105,7 @@ const MODELS: &[(&str, Hashed)] = &[
     ("dynamic", dynamic),
     ("pictures", pictures),
     ("resize", resize),
+    ("channels", channels),
     ("floats-1x1", |all| floats(all, &|n| [n, 17, 1, 1, 1, 1])),
     ("floats-3x3", |all| floats(all, &|n| [5, n, 3, 1, 1, 1])),
     ("floats-depthwise", |all| floats(all, &|n| [n, n, 3, 1, 1, n])),
@@ -585,6 +587,22 @@ fn resize(all: &mut Sha256) {
     }
 }
 
+/// What calibration sees of every number of channels.
+fn channels(all: &mut Sha256) {
+    for n in 1..=40 {
+        let mut random = Random(n as u64 * 2 + 1);
+        let data: Vec<f32> = (0..n * 9).map(|_| random.next() as i16 as f32 / 4096.0).collect();
+        let [mut min, mut max, mut sum, mut squares] = [0f32, 1.0, 2.0, 3.0].map(|x| vec![x; n]);
+        let (sum, squares) = (&mut sum[..], &mut squares[..]);
+        let mut seen = ChannelsF32 { min: &mut min, max: &mut max, sum, squares };
+        daq_kernels::channels_f32(&data, &mut seen, Isa::best());
+        for seen in [&min, &max, &*sum, &*squares] {
+            seen.iter().for_each(|x| all.update(x.to_le_bytes()));
+        }
+    }
+    ran("channels_f32");
+}
+
 /// Calls `layer` with every number of channels up to 40, every kind of numbers, and kinds of weights and
 /// zero points of the input in turns; the sums that it gives must be those of its formula.
 fn each_of_sums(all: &mut Sha256, layer: impl Fn(Net, usize, Weights, u8) -> (Net, Formula)) {
@@ -691,8 +709,7 @@ fn outputs(mut net: Net) -> (Tensor, Vec<Tensor>) {
     for step in model.plan().steps() {
         let step = step.kernel();
         for part in step.split('+') {
-            let kernels = daq_kernels::kernels();
-            if let Some((_, name, _)) = kernels.iter().find(|(_, name, _)| *name == part) {
+            if let Some((_, name, _)) = KERNELS.iter().find(|(_, name, _)| *name == part) {
                 RAN.lock().expect("no thread panicked").insert(name);
             }
             let families = FAMILIES.iter().find(|(name, _)| *name == part);

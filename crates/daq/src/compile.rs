@@ -62,6 +62,11 @@ impl<'a> Compile<'a> {
         self.inputs.get(index).copied().flatten()
     }
 
+    /// The bounds of [`clamp`](Self::clamp), infinite where there is none.
+    pub fn bounds(&self) -> (f32, f32) {
+        self.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY))
+    }
+
     /// The elements of input `index`, where it is given and constant.
     pub fn constant(&self, index: usize) -> Option<&'a Tensor> {
         self.input(index)?.data

@@ -250,8 +250,7 @@ impl Importer<'_> {
         if output_names.is_empty() {
             return Err(self.bad("the graph has no output".into()));
         }
-        let given: HashSet<String> =
-            self.ids.keys().chain(self.initializers.keys()).cloned().collect();
+        let given = self.given();
         let nodes = sorted(proto.node, &given, &output_names).map_err(|why| self.bad(why))?;
         let made = nodes.iter().flat_map(branch::made);
         self.reserved = given.into_iter().chain(made).collect();
@@ -387,6 +386,11 @@ impl Importer<'_> {
         }
     }
 
+    /// The names of values that are there before any further node.
+    fn given(&self) -> HashSet<String> {
+        self.ids.keys().chain(self.initializers.keys()).cloned().collect()
+    }
+
     /// Adds the nodes of the branch that an If with a constant condition takes.
     fn branch(
         &mut self,
@@ -403,9 +407,7 @@ impl Importer<'_> {
             }
             self.initializers.insert(name, tensor);
         }
-        let given: HashSet<String> =
-            self.ids.keys().chain(self.initializers.keys()).cloned().collect();
-        let nodes = sorted(graph.node, &given, &node.output).map_err(|why| self.bad(why))?;
+        let nodes = sorted(graph.node, &self.given(), &node.output).map_err(|why| self.bad(why))?;
         nodes.into_iter().try_for_each(|node| self.node(node, read))
     }
 

@@ -177,7 +177,7 @@ pub fn quantize_like(
         Rewrite { graph: &mut graph, scales, floats, codes: HashMap::new(), reals: HashMap::new() };
     rewrite.inputs(options.float_input);
     let mut widened_channels = 0;
-    rewrite.nodes(&reasons, options, (moments, like), &mut widened_channels)?;
+    rewrite.nodes(&reasons, options, moments, like, &mut widened_channels)?;
     rewrite.outputs(ranges, options.power_of_two_scales);
     if options.float_input {
         graph.metadata.insert(FLOAT_INPUT.into(), "1".into());
@@ -279,7 +279,8 @@ fn absorb_activations(
         let own_scale = matches!(node.op.quantization(), Weighted | Integer | FloatInside);
         let Some((j, _)) = daq::plan::fused_clamp(float, &consumers, node) else { continue };
         let y = float.nodes[j].outputs[0];
-        let floats = select::gives_floats(float, node) && read_as_float(float, &reasons, y);
+        let floats = select::gives_floats(float, &node.op, &node.inputs)
+            && read_as_float(float, &reasons, y);
         if own_scale && reasons[i].is_none() && reasons[j].is_none() && !floats {
             graph.nodes[i].outputs = float.nodes[j].outputs.clone();
             dropped.push(j);
@@ -306,7 +307,7 @@ fn float_outputs(graph: &Graph, reasons: &[Option<String>], ranges: &Ranges) -> 
     let consumers = graph.consumers();
     let mut floats = HashSet::new();
     for (node, _) in graph.nodes.iter().zip(reasons).filter(|(_, reason)| reason.is_none()) {
-        if !select::gives_floats(graph, node) {
+        if !select::gives_floats(graph, &node.op, &node.inputs) {
             continue;
         }
         let output = node.outputs[0];
@@ -414,7 +415,8 @@ impl Rewrite<'_> {
         &mut self,
         reasons: &[Option<String>],
         options: &QuantizeOptions,
-        (moments, like): (&AllMoments, Option<&Graph>),
+        moments: &AllMoments,
+        like: Option<&Graph>,
         widened_channels: &mut usize,
     ) -> Result<(), QuantizeError> {
         let nodes = std::mem::take(&mut self.graph.nodes);
@@ -447,7 +449,8 @@ impl Rewrite<'_> {
                         options,
                         &self.scales,
                         widened_channels,
-                        (moments, like),
+                        moments,
+                        like,
                     )?;
                 }
                 for &id in node.outputs.iter().filter(|id| !self.floats.contains(id)) {

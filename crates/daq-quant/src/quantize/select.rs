@@ -32,10 +32,10 @@ pub(super) fn float_reasons(
     graph.nodes.iter().map(|node| select.decide(node)).collect()
 }
 
-/// Whether a node multiplies by constants, so that in 8 bits it can give floats too.
-pub(crate) fn gives_floats(graph: &Graph, node: &Node) -> bool {
-    let weights = node.inputs.get(1).copied().flatten();
-    matches!(node.op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul(_))
+/// Whether an operator multiplies by constants, so that in 8 bits it can give floats too.
+pub(crate) fn gives_floats(graph: &Graph, op: &Op, inputs: &[Option<ValueId>]) -> bool {
+    let weights = inputs.get(1).copied().flatten();
+    matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul(_))
         && weights.is_some_and(|id| graph.values[id].data.is_some())
 }
 
@@ -75,7 +75,8 @@ impl Select<'_> {
             self.after.extend(&node.outputs);
         } else if reason.is_none() {
             // Without a range an output is float.
-            let known = |id: &ValueId| !gives_floats(self.graph, node) || self.known(*id);
+            let known =
+                |id: &ValueId| !gives_floats(self.graph, &node.op, &node.inputs) || self.known(*id);
             let codes: Vec<_> = node.outputs.iter().copied().filter(known).collect();
             self.codes.extend(codes);
         }
@@ -129,7 +130,8 @@ impl Select<'_> {
             }
         }
         let own_scale = !matches!(quantization, Moves | Averages) && !reads_only;
-        let missing = |id: &&ValueId| own_scale && !gives_floats(graph, node) && !self.known(**id);
+        let needs_range = own_scale && !gives_floats(graph, &node.op, &node.inputs);
+        let missing = |id: &&ValueId| needs_range && !self.known(**id);
         if let Some(id) = node.outputs.iter().find(missing) {
             return Some(format!("calibration saw no range of its output `{}`", value(id).name));
         }

@@ -32,7 +32,8 @@ pub(super) fn quantize(
     options: &QuantizeOptions,
     scales: &HashMap<ValueId, QuantParams>,
     widened_channels: &mut usize,
-    (moments, like): (Option<&Moments>, Option<&Graph>),
+    moments: Option<&Moments>,
+    like: Option<&Graph>,
 ) -> Result<(), QuantizeError> {
     let (Some(x), Some(w)) = (node.inputs[0], node.inputs[1]) else { return Ok(()) };
     let Some(x_quant) = graph.values[x].quant.clone().or_else(|| scales.get(&x).cloned()) else {

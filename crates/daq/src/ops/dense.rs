@@ -4,6 +4,7 @@
 //! the multipliers come from.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use daq_kernels::{
     ConvF32, ConvF32Params, ConvI32, ConvShape, ConvU8, ConvU8F32, ConvU8Params, Pool, WeightsU8,
@@ -14,7 +15,7 @@ use super::*;
 use crate::compile::Operand;
 use crate::layout::{self, Layout};
 use crate::quant::requantize_multipliers;
-use crate::tensor::AlignedBytes;
+use crate::tensor::{AlignedBytes, Element};
 
 /// What a compiled product is made from; weights are `[out_c, in_c / groups, kernel_h, kernel_w]`.
 pub(crate) struct Dense<'a> {
@@ -41,20 +42,15 @@ impl Dense<'_> {
         }
         if x.dtype == DType::F32 {
             let kernel = self.f32(compile)?;
-            return compiled(kernel.kernel_name(), move |inputs, y, pool| {
-                let x = inputs[0].expect("checked by infer").data::<f32>();
-                let run = |pixels, y: &mut [f32]| kernel.run(x, pixels, y);
-                over_pixels(pool, y.data_mut(), s.out_c, s.out_w, run);
+            return by_pixels(kernel.kernel_name(), s, move |inputs, pixels, y| {
+                kernel.run(inputs[0].expect("checked by infer").data(), pixels, y);
             });
         }
         if y.dtype == DType::F32 {
-            let clamp = compile.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
-            let new = |params: &ConvU8Params| ConvU8F32::new(params, clamp, compile.isa);
+            let new = |params: &ConvU8Params| ConvU8F32::new(params, compile.bounds(), compile.isa);
             let kernel = self.codes(compile, 0, new)?;
-            return compiled(kernel.kernel_name(), move |inputs, y, pool| {
-                let x = inputs[0].expect("checked by infer").bytes;
-                let run = |pixels, y: &mut [f32]| kernel.run(x, pixels, y);
-                over_pixels(pool, y.data_mut(), s.out_c, s.out_w, run);
+            return by_pixels(kernel.kernel_name(), s, move |inputs, pixels, y| {
+                kernel.run(inputs[0].expect("checked by infer").bytes, pixels, y);
             });
         }
         Some(Box::new(Product(self.u8(compile)?)))
@@ -65,7 +61,7 @@ impl Dense<'_> {
         if self.weights.dtype() != DType::F32 || compile.outputs.first()?.dtype != DType::F32 {
             return None;
         }
-        let clamp = compile.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let clamp = compile.bounds();
         let bias = self.bias.map_or(&[][..], |b| b.data::<f32>());
         let weights = self.weights.data::<f32>();
         let params = ConvF32Params { shape: self.shape, weights, bias, clamp };
@@ -152,10 +148,21 @@ pub(crate) fn sums(
         false => WeightsU8::U8 { codes: &codes, zero_point: &zero_points },
     };
     let conv = ConvI32::new(shape, weights, compile.isa);
-    compiled(conv.kernel_name(), move |inputs, y, pool| {
+    by_pixels(conv.kernel_name(), shape, move |inputs, pixels, y| {
         let x = inputs[0].expect("checked by infer").bytes;
         let zero_point = inputs.get(2).copied().flatten().map_or(0, |z| z.bytes[0]);
-        let run = |pixels, y: &mut [i32]| conv.run(x, zero_point, pixels, y);
+        conv.run(x, zero_point, pixels, y);
+    })
+}
+
+/// A kernel that computes ranges of the output's pixels, on the threads of the pool.
+fn by_pixels<T: Element>(
+    name: &'static str,
+    shape: ConvShape,
+    run: impl Fn(&[Option<TensorView>], Range<usize>, &mut [T]) + Send + Sync + 'static,
+) -> Option<Box<dyn Kernel>> {
+    compiled(name, move |inputs, y, pool| {
+        let run = |pixels, y: &mut [T]| run(inputs, pixels, y);
         over_pixels(pool, y.data_mut(), shape.out_c, shape.out_w, run);
     })
 }

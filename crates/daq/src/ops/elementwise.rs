@@ -217,8 +217,7 @@ pub(crate) fn binary_f32(op: BinaryF32, compile: &Compile) -> Option<Box<dyn Ker
     if operands.any(|operand| operand.dtype != DType::F32) {
         return None;
     }
-    let clamp = compile.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
-    let isa = compile.isa;
+    let (clamp, isa) = (compile.bounds(), compile.isa);
     binary("binary_f32", compile, move |a, b, out: &mut [f32]| {
         let [a, b] = [a, b].map(|x| f32_operand(x, out.len()));
         daq_kernels::binary_f32(op, a, b, clamp, out, isa);

@@ -417,7 +417,7 @@ impl<'a> Builder<'a> {
         let macs = node.op.macs(&specs, &output_specs);
         let mut outputs = outputs.to_vec();
         if let (Some(_), &[y]) = (kernel.product(), outputs.as_slice()) {
-            let is_computed = |id| self.forms.keys().any(|&(known, ..)| known == id);
+            let is_computed = |id| self.is_computed(id);
             if let Some(fused) = tail_of(graph, &self.consumers, y, self.isa, is_computed) {
                 fused.nodes.iter().for_each(|&i| self.done[i] = true);
                 if let Some(other) = fused.residual {
@@ -433,9 +433,7 @@ impl<'a> Builder<'a> {
             _ => None,
         };
         if let (Some(axis), &[y]) = (axis, outputs.as_slice()) {
-            let is_known = |id: ValueId| {
-                graph.values[id].data.is_some() || self.forms.keys().any(|&(known, ..)| known == id)
-            };
+            let is_known = |id: ValueId| graph.values[id].data.is_some() || self.is_computed(id);
             let channels = graph.values[y].shape[axis];
             if channels > 0
                 && let Some(scaling) = scaling_of(graph, &self.consumers, y, axis, is_known)
@@ -454,6 +452,11 @@ impl<'a> Builder<'a> {
         let (node, op) = (graph.node_name(node).to_string(), node.op.name());
         self.steps.push(Step { node, op, macs, kernel, inputs, outputs, partial: false });
         Ok(true)
+    }
+
+    /// Whether the steps so far give a value.
+    fn is_computed(&self, id: ValueId) -> bool {
+        self.forms.keys().any(|&(known, ..)| known == id)
     }
 
     /// Channels-last where an input of full rank was computed so.
