@@ -8,7 +8,8 @@
 //! inputs or what follows, and weights of 0 take that out again. Two tiles of pixels meet two of channels,
 //! so that each load serves two products. Sums leave through memory: while a pair of tiles is multiplied,
 //! the sums of the one before it are requantized. Weights that less their zero point need 9 bits are few in
-//! most models: what is left of them is multiplied in steps of their own.
+//! most models: what is left of them is multiplied by the same tiles of pixels again, for the 16 channels that
+//! it concerns.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -41,9 +42,9 @@ struct Panel {
     at: usize,
     first: usize,
     columns: usize,
-    /// Where in a window the inputs of further steps begin: those for what is left of weights that 8
-    /// bits do not hold.
-    again: Vec<usize>,
+    /// The steps after which a vector is multiplied again, by what is left of weights that 8 bits do not
+    /// hold.
+    again: Vec<(usize, usize)>,
     bias: [Line<i32, 16>; 2],
     multipliers: [Line<f32, 16>; 2],
 }
@@ -69,8 +70,8 @@ pub(crate) struct AmxConv {
     width: usize,
     /// Where in a window the inputs of each step begin.
     steps: Vec<usize>,
-    /// `[panel, step, vector, 16]`, each row four inputs of 16 columns; then of a panel the steps that it
-    /// takes again.
+    /// `[panel, step, vector, 16]`, each row four inputs of 16 columns; after a step those of the vectors
+    /// that it multiplies again.
     weights: Vec<Line<i8, ROW>>,
     panels: Vec<Panel>,
     output_zero_point: u8,
@@ -163,15 +164,19 @@ impl AmxConv {
                 }
             }
             let rows = &mut rows[..columns * len];
-            for (inputs, _) in &steps {
+            for (step, (inputs, _)) in steps.iter().enumerate() {
                 push_tile(&mut conv.weights, vectors, rows, len, inputs);
-            }
-            // What 8 bits did not hold.
-            for (inputs, at) in steps.iter().filter(|_| !fit_i8) {
+                // What 8 bits did not hold.
                 let left = |row: &[i16]| row[inputs.clone()].iter().any(|&w| w != 0);
-                while rows.chunks_exact(len).any(left) {
-                    panel.again.push(*at);
-                    push_tile(&mut conv.weights, vectors, rows, len, inputs);
+                while !fit_i8 && rows.chunks_exact(len).any(left) {
+                    let mut tiles = Vec::new();
+                    push_tile(&mut tiles, vectors, rows, len, inputs);
+                    for (vector, tile) in tiles.chunks_exact(ROWS).enumerate() {
+                        if tile.iter().flat_map(|line| line.0).any(|weight| weight != 0) {
+                            panel.again.push((step, vector));
+                            conv.weights.extend(tile);
+                        }
+                    }
                 }
             }
             conv.panels.push(panel);
@@ -688,13 +693,13 @@ impl AmxConv {
     ) {
         let pixel_bytes = self.shape.in_c * self.shape.stride_w;
         let vectors = panel.vectors();
-        let steps = self.steps.iter().chain(&panel.again);
-        let twos = rows.div_ceil(steps.clone().count() + 2 * vectors - 1);
+        let twos = rows.div_ceil(self.steps.len() + 2 * vectors - 1);
+        let mut again = panel.again.as_slice();
         let mut weights = self.weights.as_ptr().wrapping_add(panel.at);
         // SAFETY: by the caller; `weights` holds the panel's steps.
         unsafe {
             clear_sums();
-            for &at in steps {
+            for (step, &at) in self.steps.iter().enumerate() {
                 let inputs = pair.inputs.map(|input| input.wrapping_add(at));
                 match (vectors, kept) {
                     (1, _) => multiply_one(inputs, pixel_bytes, weights),
@@ -703,6 +708,16 @@ impl AmxConv {
                     _ => multiply_two::<false>(inputs, pixel_bytes, weights, ahead),
                 }
                 weights = weights.wrapping_add(vectors * ROWS);
+                while let [(of, vector), rest @ ..] = again
+                    && *of == step
+                {
+                    match vector {
+                        0 => multiply_again::<0, 2>(weights),
+                        _ => multiply_again::<1, 3>(weights),
+                    }
+                    weights = weights.wrapping_add(ROWS);
+                    again = rest;
+                }
                 ahead = ahead.wrapping_add(ahead_step);
                 waiting.store(twos);
             }
@@ -821,6 +836,28 @@ unsafe fn multiply_two<const SHARED: bool>(
             true => multiply!(fetch_tile!(0), fetch_tile!(1024)),
             false => multiply!("", ""),
         }
+    }
+}
+
+/// Adds to two tiles the products of the pixels that are there and one tile of channels.
+///
+/// # Safety
+///
+/// As for [`multiply_two`], of 16 rows of weights; one of these loaded the pixels.
+#[inline]
+unsafe fn multiply_again<const ONE: u8, const OTHER: u8>(weights: *const Line<i8, ROW>) {
+    // SAFETY: by the caller.
+    unsafe {
+        asm!(
+            "tileloadd tmm6, [{weights} + {row}]",
+            "tdpbusd tmm{one}, tmm4, tmm6",
+            "tdpbusd tmm{other}, tmm5, tmm6",
+            row = in(reg) ROW,
+            weights = in(reg) weights,
+            one = const ONE,
+            other = const OTHER,
+            options(nostack, preserves_flags, readonly),
+        );
     }
 }
 

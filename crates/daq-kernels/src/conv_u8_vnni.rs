@@ -4,7 +4,7 @@
 //! Output channels go in panels of up to 64, four vectors of 16 sums. The input channels of a tap go
 //! in quads, four bytes that are broadcast together. Weights of more than 8 bits (`u8` codes less
 //! their zero point) are split into `i8` terms: all but the first of a quad become steps of their own
-//! that read the same input again.
+//! that read the same input again, for those vectors that they concern.
 
 use std::arch::x86_64::*;
 
@@ -22,6 +22,15 @@ struct Line([i8; 64]);
 #[repr(align(64))]
 struct Slots<T>([T; 16]);
 
+/// A further term of a quad of weights, for one vector of columns.
+#[derive(Clone, Copy, Debug)]
+struct Extra {
+    tap: usize,
+    /// Where the quad begins in a pixel.
+    offset: usize,
+    weights: Line,
+}
+
 /// Up to 64 output channels.
 #[derive(Debug)]
 pub(crate) struct VnniPanel {
@@ -32,8 +41,11 @@ pub(crate) struct VnniPanel {
     offset: usize,
     /// `[tap, quad, vector]`.
     codes: Vec<Line>,
-    /// Of each tap, the offsets of the quads that are read again, and `[quad, vector]`.
-    extra: Vec<(Vec<u32>, Vec<Line>)>,
+    taps: usize,
+    /// The terms of weights after the first, those of a vector after one another, and where each vector's
+    /// end.
+    extra: Vec<Extra>,
+    extra_ends: [usize; 4],
     bias: Vec<Slots<i32>>,
     multipliers: Vec<Slots<f32>>,
     /// Whether every multiplier is below [`SMALL`].
@@ -67,7 +79,9 @@ impl Panel for VnniPanel {
             quads,
             offset: part.offset,
             codes: vec![Line([0; 64]); part.taps * quads * vectors],
-            extra: vec![Default::default(); part.taps],
+            taps: part.taps,
+            extra: Vec::new(),
+            extra_ends: [0; 4],
             bias: vec![Slots([0; 16]); vectors],
             multipliers: vec![Slots([0.0; 16]); vectors],
             small: part.multipliers.iter().all(|&multiplier| multiplier < SMALL),
@@ -161,29 +175,29 @@ impl VnniPanel {
     /// Adds what the clamped weights leave, until nothing is left.
     fn split(&mut self, part: &Part, vectors: usize) {
         let excess = |weight: i16| weight - weight.clamp(-128, 127);
-        for (tap, (offsets, lines)) in self.extra.iter_mut().enumerate() {
-            for quad in 0..self.quads {
-                let mut left = vec![[0i16; 4]; part.columns];
-                for (column, left) in left.iter_mut().enumerate() {
-                    let row = &part.rows[(column * part.taps + tap) * part.tap_len..];
-                    let weights = row[..part.tap_len][quad * 4..].iter();
-                    left.iter_mut().zip(weights).for_each(|(left, &w)| *left = excess(w));
-                }
-                while left.iter().flatten().any(|&weight| weight != 0) {
-                    offsets.push((self.offset + quad * 4) as u32);
-                    for vector in 0..vectors {
-                        let mut line = Line([0; 64]);
-                        for slot in 0..16 {
-                            if let Some(weights) = left.get(column_of(vectors, vector, slot)) {
-                                let bytes = weights.map(|weight| weight.clamp(-128, 127) as i8);
-                                line.0[slot * 4..][..4].copy_from_slice(&bytes);
-                            }
-                        }
-                        lines.push(line);
+        for vector in 0..vectors {
+            for (tap, quad) in
+                (0..part.taps).flat_map(|tap| (0..self.quads).map(move |quad| (tap, quad)))
+            {
+                let mut left = [[0i16; 4]; 16];
+                for (slot, left) in left.iter_mut().enumerate() {
+                    let column = column_of(vectors, vector, slot);
+                    if column < part.columns {
+                        let row = &part.rows[(column * part.taps + tap) * part.tap_len..];
+                        let weights = row[..part.tap_len][quad * 4..].iter();
+                        left.iter_mut().zip(weights).for_each(|(left, &w)| *left = excess(w));
                     }
-                    left.iter_mut().flatten().for_each(|weight| *weight = excess(*weight));
+                }
+                while left.as_flattened().iter().any(|&weight| weight != 0) {
+                    let mut weights = Line([0; 64]);
+                    for (to, weight) in weights.0.iter_mut().zip(left.as_flattened_mut()) {
+                        *to = (*weight).clamp(-128, 127) as i8;
+                        *weight = excess(*weight);
+                    }
+                    self.extra.push(Extra { tap, offset: self.offset + quad * 4, weights });
                 }
             }
+            self.extra_ends[vector] = self.extra.len();
         }
     }
 }
@@ -209,13 +223,13 @@ unsafe fn tile<const R: usize, const N: usize>(
     stride: usize,
 ) {
     // SAFETY: the panel holds `N` vectors of biases and multipliers, and as many lines as the loops
-    // below consume (`pack`, `split`); the caller answers for pointers and output.
+    // below consume (`pack`), and extra terms up to each end (`split`); the caller answers for pointers and output.
     unsafe {
         let bias: [__m512i; N] =
             std::array::from_fn(|v| _mm512_load_si512(panel.bias.as_ptr().add(v).cast()));
         let mut acc = [bias; R];
         let mut codes: *const __m512i = panel.codes.as_ptr().cast();
-        for (tap, (offsets, lines)) in panel.extra.iter().enumerate() {
+        for tap in 0..panel.taps {
             let rows: [*const u8; R] =
                 std::array::from_fn(|r| (*pointers.add(tap * row + r)).add(panel.offset));
             for quad in 0..panel.quads {
@@ -235,15 +249,18 @@ unsafe fn tile<const R: usize, const N: usize>(
                     }
                 }
             }
-            let lines: *const __m512i = lines.as_ptr().cast();
-            for (step, &offset) in offsets.iter().enumerate() {
+        }
+        let mut extra = panel.extra.as_ptr();
+        for v in 0..N {
+            let end = panel.extra.as_ptr().wrapping_add(panel.extra_ends[v]);
+            while extra < end {
+                let Extra { tap, offset, weights } = &*extra;
+                let b = _mm512_load_si512(weights.0.as_ptr().cast());
                 for r in 0..R {
-                    let a = broadcast((*pointers.add(tap * row + r)).add(offset as usize));
-                    for v in 0..N {
-                        let b = _mm512_load_si512(lines.add(step * N + v));
-                        acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], a, b);
-                    }
+                    let a = broadcast((*pointers.add(tap * row + r)).add(*offset));
+                    acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], a, b);
                 }
+                extra = extra.add(1);
             }
         }
         match panel.small {

@@ -421,6 +421,38 @@ fn depthwise_weights_beyond_8_bits_in_one_row_or_two() {
 }
 
 #[test]
+fn few_dense_weights_beyond_8_bits() {
+    let mut random = Random(11);
+    let window = ConvShape {
+        in_h: 5,
+        in_w: 8,
+        in_c: 3,
+        kernel_h: 3,
+        kernel_w: 3,
+        ..ConvShape::gemm(1, 3, 40)
+    };
+    let window = ConvShape { out_h: 3, out_w: 6, ..window };
+    // Of one step or several, one vector or several, in panels of one width or two.
+    for shape in [(20, 30, 12), (37, 70, 40), (5, 130, 70)]
+        .map(|(m, k, n)| ConvShape::gemm(m, k, n))
+        .into_iter()
+        .chain([window])
+    {
+        for (few, zero_point, beyond) in [(1, 60, 255), (2, 200, 0), (3, 0, 255)] {
+            let values = Values::Asymmetric;
+            let mut case = case(shape, values, &mut random);
+            case.weight_zero_point = Some(vec![zero_point]);
+            case.weights.iter_mut().for_each(|w| *w = 72 + random.below(56) as i16);
+            for _ in 0..few {
+                let at = random.below(case.weights.len());
+                case.weights[at] = beyond;
+            }
+            case.check(values, &mut random);
+        }
+    }
+}
+
+#[test]
 fn large_sums_stay_exact() {
     let mut random = Random(7);
     // The last ones take several blocks of pixels.
