@@ -22,11 +22,11 @@ pub struct BinaryU8Params {
 }
 
 /// The three constants of the rule.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Constants {
-    a_ratio: f32,
-    b_ratio: f32,
-    offset: f32,
+    pub(crate) a_ratio: f32,
+    pub(crate) b_ratio: f32,
+    pub(crate) offset: f32,
 }
 
 type Entry = unsafe fn(&Constants, &[u8], &[u8], &mut [u8]);
@@ -83,6 +83,12 @@ impl AddU8 {
         // otherwise.
         let offset = zc - a_ratio.mul_add(za, b_ratio * zb);
         AddU8 { constants: Constants { a_ratio, b_ratio, offset }, kernel }
+    }
+
+    /// For a kernel that adds what it computes.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn constants(&self) -> &Constants {
+        &self.constants
     }
 
     /// Adds element by element.

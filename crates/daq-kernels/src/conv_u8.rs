@@ -41,7 +41,7 @@ use crate::quads_wasm::Simd128;
 #[cfg(target_arch = "x86_64")]
 use crate::quads_x86::{AvxVnni, Sse41};
 use crate::winograd_u8::{self, WinogradConv};
-use crate::{ConvShape, Isa, Pool};
+use crate::{AddU8, ConvShape, Isa, Pool, lookup_u8};
 
 /// Weights in ONNX order, `[out_c, in_c / groups, kernel_h, kernel_w]`.
 #[derive(Clone, Copy, Debug)]
@@ -201,6 +201,28 @@ pub(crate) trait PackedConv: Send + Sync + std::fmt::Debug {
     /// or at the last channel; every place of the output can be written.
     unsafe fn run(&self, input: &[u8], part: Part, output: *mut u8, stride: usize);
 
+    /// Whether [`run_adding`](Self::run_adding) does better than an addition of its own.
+    fn adds(&self) -> bool {
+        false
+    }
+
+    /// As [`run`](Self::run), with other codes added before codes are stored.
+    ///
+    /// # Safety
+    ///
+    /// As there. The kernel [adds](Self::adds), and the codes to add, as far apart as those of the output, can
+    /// be read.
+    unsafe fn run_adding(
+        &self,
+        _input: &[u8],
+        _part: Part,
+        _output: *mut u8,
+        _stride: usize,
+        _other: Other,
+    ) {
+        unreachable!("it does not add")
+    }
+
     /// Where the channels can be cut into parts; `None` if they cannot.
     fn channel_step(&self) -> Option<usize> {
         None
@@ -225,10 +247,45 @@ pub(crate) struct Part {
     pub(crate) channels: Range<usize>,
 }
 
-/// What [`ConvU8::run_on`] does to the codes of the product before it stores them:
-/// `tail(at, codes, output)` gets some neighbouring codes, where in the whole output they belong,
-/// and where to write as many codes.
-pub type Tail<'a> = &'a (dyn Fn(usize, &[u8], &mut [u8]) + Sync);
+/// What [`ConvU8::run_on`] does to the codes of a product before it stores them.
+#[derive(Clone, Copy, Debug)]
+pub enum Tail<'a> {
+    /// A function of the code, its value for each.
+    Table(&'a [u8; 256]),
+    /// An addition, of the codes at the same places of another tensor as large as the output.
+    Add {
+        /// The addition.
+        kernel: &'a AddU8,
+        /// The other tensor.
+        other: &'a [u8],
+        /// Whether the product is the first operand.
+        product_first: bool,
+    },
+}
+
+impl Tail<'_> {
+    /// Does it to some codes that belong at `at` of the output.
+    fn run(&self, at: usize, codes: &[u8], output: &mut [u8]) {
+        match self {
+            Tail::Table(table) => lookup_u8(table, codes, output),
+            Tail::Add { kernel, other, product_first } => {
+                let other = &other[at..][..codes.len()];
+                match product_first {
+                    true => kernel.run(codes, other, output),
+                    false => kernel.run(other, codes, output),
+                }
+            }
+        }
+    }
+}
+
+/// Codes to add to those of a part, from its first place on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Other<'a> {
+    pub(crate) kernel: &'a AddU8,
+    pub(crate) codes: *const u8,
+    pub(crate) product_first: bool,
+}
 
 /// Bytes of a product that are computed before its tail passes over them.
 const TAIL_BYTES: usize = 96 * 1024;
@@ -496,6 +553,17 @@ impl ConvU8 {
         let out_c = self.shape.out_c;
         match tail {
             None => self.run_beside(pool, input, output, 0..out_c),
+            Some(Tail::Add { kernel, other, product_first }) if self.packed.adds() => {
+                assert_eq!(other.len(), output.len(), "the codes to add contradict the output");
+                self.run_parts(pool, input, output, out_c, true, |part, output| {
+                    let at = part.pixels.start * out_c + part.channels.start;
+                    let codes = other[at..].as_ptr();
+                    let other = Other { kernel, codes, product_first };
+                    // SAFETY: `run_parts` gives parts of the shape, each place to one of them only; there
+                    // are as many other codes.
+                    unsafe { self.packed.run_adding(input, part, output.add(at), out_c, other) }
+                });
+            }
             // SAFETY: `run_parts` gives parts of the shape, each place to one of them only.
             Some(tail) => self.run_parts(pool, input, output, out_c, true, |part, output| unsafe {
                 self.run_with_tail(input, part, output, tail)
@@ -580,7 +648,7 @@ impl ConvU8 {
                     self.packed.run(input, part, codes.as_mut_ptr(), width);
                     for (i, codes) in codes.chunks_exact(run).enumerate() {
                         let at = (first + i) * out_c + channels.start;
-                        tail(at, codes, std::slice::from_raw_parts_mut(output.add(at), run));
+                        tail.run(at, codes, std::slice::from_raw_parts_mut(output.add(at), run));
                     }
                 }
             }

@@ -5,65 +5,67 @@
 //! by side. Where the window reaches into the padding, the inputs of some output rows are copied with
 //! the padding around them first. Rows of few channels are folded: as many as the stride are copied pixel
 //! by pixel side by side, so that loads are fuller and fewer. Loads run past what is meant, into other
-//! inputs or what follows, and weights of 0 take that out again. Two tiles of pixels meet two of channels,
-//! so that each load serves two products. Sums leave through memory: while a pair of tiles is multiplied,
-//! the sums of the one before it are requantized. Weights that less their zero point need 9 bits are few in
+//! inputs or what follows, and weights of 0 take that out again.
+//!
+//! Two tiles of pixels meet two of channels, so that each load serves two products. Where an output is small
+//! and its weights are many, which then come from memory, four of pixels meet one of channels, and weights
+//! are read once. Sums leave through memory: while a group of tiles is multiplied, the sums of the one before
+//! it become codes. Weights that less their zero point need 9 bits are few in
 //! most models: what is left of them is multiplied by the same tiles of pixels again, for the 16 channels that
 //! it concerns.
 
-use std::arch::asm;
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::ConvShape;
-use crate::conv_u8::{ConvU8Params, PackedConv, Part};
+use crate::conv_u8::{ConvU8Params, Other, PackedConv, Part};
+use crate::conv_u8_amx_codes::{Adding, Channels, Place, Waiting};
+use crate::conv_u8_amx_tiles::*;
 use crate::conv_u8_vnni::column_of;
 use crate::requantize::SMALL;
-use crate::requantize::avx512::Requantizer;
 
-/// Bytes of a row of a tile, and output channels of a panel of two tiles.
-const ROW: usize = 64;
-const COLUMNS: usize = 32;
-/// Most rows of a tile.
-const ROWS: usize = 16;
+/// Columns of a tile of channels.
+const COLUMNS: usize = 16;
+/// Most tiles of pixels that meet the same weights.
+const TILES: usize = 4;
 /// Bytes of input that all panels pass over while they are in the second-level cache.
 const BLOCK_BYTES: usize = 256 * 1024;
+/// Bytes of output that all panels pass over, where they have few inputs: what they read and write then stays
+/// in the first-level cache.
+const BLOCK_CODES: usize = 64 * 1024;
+/// Bytes of weights that hardly are in a cache when their turn comes.
+const FAR_BYTES: usize = 256 * 1024;
 
-/// A row of a tile.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Line<T, const N: usize>([T; N]);
-
-/// Up to 32 output channels.
+/// Up to 32 output channels, or 16.
 #[derive(Debug)]
 struct Panel {
     /// The first row of its weights.
     at: usize,
     first: usize,
-    columns: usize,
     /// The steps after which a vector is multiplied again, by what is left of weights that 8 bits do not
     /// hold.
     again: Vec<(usize, usize)>,
-    bias: [Line<i32, 16>; 2],
-    multipliers: [Line<f32, 16>; 2],
+    channels: Channels,
 }
 
 impl Panel {
     fn vectors(&self) -> usize {
-        self.columns.div_ceil(16)
+        self.channels.columns.div_ceil(COLUMNS)
     }
 }
 
 /// A packed dense convolution.
 #[derive(Debug)]
 pub(crate) struct AmxConv {
-    /// Pixels of a matrix product are one row; folded rows are one, of more channels.
+    /// Pixels of a matrix product are one row; folded rows are one, of more channels. Where the copy is of
+    /// planes, its kernel and strides are those on a plane.
     shape: ConvShape,
     /// Input rows that lie pixel by pixel side by side in the copy.
     folded: usize,
     /// Whether windows reach into the padding, or rows are to be folded: a copy is read.
     padded: bool,
+    planes: Option<Planes>,
     /// Whether tiles go on from row to row of a padded copy.
     running_on: bool,
     /// Columns of a row as it is read: all, or those that a padded copy has.
@@ -74,6 +76,8 @@ pub(crate) struct AmxConv {
     /// that it multiplies again.
     weights: Vec<Line<i8, ROW>>,
     panels: Vec<Panel>,
+    /// Tiles of pixels that meet the same weights: two, or [`TILES`].
+    tiles: usize,
     output_zero_point: u8,
     input_zero_point: u8,
     /// Whether every multiplier is below [`SMALL`].
@@ -106,13 +110,29 @@ impl AmxConv {
             stride_h: shape.stride_h / folded,
             ..shape
         };
+        let far = params.shape.weight_len() >= FAR_BYTES;
+        let on_plane = on_plane(&shape).filter(|_| far && folded == 1);
+        let planes = on_plane.map(|_| Planes {
+            rows: shape.kernel_h.min(shape.stride_h),
+            columns: shape.kernel_w.min(shape.stride_w),
+            strides: (shape.stride_h, shape.stride_w),
+        });
+        let (kernel_h, kernel_w) = (shape.kernel_h, shape.kernel_w);
+        let (padded, shape) = (padded || on_plane.is_some(), on_plane.unwrap_or(shape));
+        let (height, reach_w) = reach(&shape, shape.out_h);
         let width = if padded { reach_w } else { shape.in_w };
-        let joined = if shape.dilation_w == 1 { shape.kernel_w } else { 1 };
+        let (across, down) = planes.as_ref().map_or((1, 1), |planes| (planes.columns, planes.rows));
+        let joined = if shape.dilation_w == 1 && across == 1 { kernel_w } else { 1 };
         let tap_len = joined * shape.in_c;
+        let at = |y: usize, x: usize| {
+            let plane = y % down * across + x % across;
+            let (y, x) = (y / down * shape.dilation_h, x / across * shape.dilation_w);
+            ((plane * height + y) * width + x) * shape.in_c
+        };
         // Side by side, the taps of a row are one.
-        let taps: Vec<usize> = (0..shape.kernel_h)
-            .flat_map(|y| (0..shape.kernel_w).step_by(joined).map(move |x| (y, x)))
-            .map(|(y, x)| (y * shape.dilation_h * width + x * shape.dilation_w) * shape.in_c)
+        let taps: Vec<usize> = (0..kernel_h)
+            .flat_map(|y| (0..kernel_w).step_by(joined).map(move |x| (y, x)))
+            .map(|(y, x)| at(y, x))
             .collect();
         // Which inputs of the window each step multiplies, and where they begin there.
         let steps: Vec<(Range<usize>, usize)> = (taps.iter().enumerate())
@@ -128,20 +148,27 @@ impl AmxConv {
             shape,
             folded,
             padded,
-            running_on: padded && runs_on(&shape, width),
+            planes,
+
+            running_on: padded && (on_plane.is_some() || runs_on(&shape, width)),
             width,
             steps: steps.iter().map(|(_, at)| *at).collect(),
             weights: Vec::new(),
             panels: Vec::new(),
+            tiles: 2,
             output_zero_point: params.output_zero_point,
             input_zero_point: params.input_zero_point,
             small: params.multipliers.iter().all(|&multiplier| multiplier < SMALL),
         };
+        if fit_i8 && far && !params.shape.is_pointwise() && conv.tiles_of_picture() <= TILES {
+            conv.tiles = TILES;
+        }
+        let columns_of_panel = conv.vectors() * COLUMNS;
         let len = taps.len() * tap_len;
-        let mut rows = vec![0; COLUMNS * len];
+        let mut rows = vec![0; columns_of_panel * len];
         let mut filter = vec![0; params.shape.taps() * params.shape.in_c];
-        for first in (0..shape.out_c).step_by(COLUMNS) {
-            let columns = COLUMNS.min(shape.out_c - first);
+        for first in (0..shape.out_c).step_by(columns_of_panel) {
+            let columns = columns_of_panel.min(shape.out_c - first);
             for (out, row) in (first..first + columns).zip(rows.chunks_exact_mut(len)) {
                 params.weights_of(out, &mut filter);
                 conv.fold(&filter, row);
@@ -150,17 +177,19 @@ impl AmxConv {
             let mut panel = Panel {
                 at,
                 first,
-                columns,
                 again: Vec::new(),
-                bias: [Line([0; 16]); 2],
-                multipliers: [Line([0.0; 16]); 2],
+                channels: Channels {
+                    columns,
+                    bias: [Line([0; 16]); 2],
+                    multipliers: [Line([0.0; 16]); 2],
+                },
             };
             let vectors = panel.vectors();
             for (vector, slot) in (0..vectors).flat_map(|v| (0..16).map(move |slot| (v, slot))) {
                 let column = column_of(vectors, vector, slot);
                 if column < columns {
-                    panel.bias[vector].0[slot] = bias[first + column];
-                    panel.multipliers[vector].0[slot] = params.multipliers[first + column];
+                    panel.channels.bias[vector].0[slot] = bias[first + column];
+                    panel.channels.multipliers[vector].0[slot] = params.multipliers[first + column];
                 }
             }
             let rows = &mut rows[..columns * len];
@@ -184,6 +213,20 @@ impl AmxConv {
         conv
     }
 
+    /// Vectors of a panel: a product has four tiles of sums.
+    fn vectors(&self) -> usize {
+        TILES / self.tiles
+    }
+
+    /// Tiles of pixels that a picture is cut into.
+    fn tiles_of_picture(&self) -> usize {
+        let ConvShape { out_h, out_w, .. } = self.shape;
+        match self.running_on {
+            true => (out_h * self.width).div_ceil(ROWS),
+            false => out_h * out_w.div_ceil(ROWS),
+        }
+    }
+
     /// Puts weights `[kernel_h, kernel_w, in_c]` in the order of what is read.
     fn fold(&self, filter: &[i16], to: &mut [i16]) {
         let (width, in_c) = (self.shape.kernel_w, self.shape.in_c / self.folded);
@@ -203,6 +246,33 @@ fn folds(shape: &ConvShape) -> bool {
         && kernel_h > stride_h
         && (shape.dilation_h, shape.dilation_w) == (1, 1)
         && stride_h * kernel_w * shape.in_c <= ROW
+}
+
+/// A copy of the input in planes of every so many rows and columns.
+#[derive(Debug)]
+struct Planes {
+    /// How many planes there are, by which rows and by which columns.
+    rows: usize,
+    columns: usize,
+    /// How far apart rows and columns of a plane are in the input.
+    strides: (usize, usize),
+}
+
+/// The convolution on one of the planes of every so many rows and columns, as many as the strides: windows lie
+/// side by side there, and tiles that go on from row to row are few.
+fn on_plane(shape: &ConvShape) -> Option<ConvShape> {
+    let on_plane = ConvShape {
+        kernel_h: shape.kernel_h.div_ceil(shape.stride_h),
+        kernel_w: shape.kernel_w.div_ceil(shape.stride_w),
+        stride_h: 1,
+        stride_w: 1,
+        ..*shape
+    };
+    let (height, width) = reach(&on_plane, shape.out_h);
+    let few = (height * width).div_ceil(ROWS) <= TILES;
+    let strided = shape.stride_h > 1 && shape.stride_w > 1;
+    let dense = (shape.dilation_h, shape.dilation_w) == (1, 1) && shape.in_c.is_multiple_of(ROW);
+    (few && strided && dense).then_some(on_plane)
 }
 
 /// Packs what 8 bits hold of the weights of at most 64 `inputs`, of rows of `len`, and leaves the rest
@@ -251,174 +321,146 @@ fn spread(from: &[u8], len: usize, to: &mut [u8], step: usize) {
     }
 }
 
-/// Two tiles of pixels.
-#[derive(Clone, Copy, Debug)]
-struct Pair {
-    /// The first byte of the first window of each.
-    inputs: [*const u8; 2],
-    tiles: usize,
-    /// Which rows of the tiles are pixels of the output, the `len` first ones.
-    runs: [Run; 2 * RUNS],
-    len: usize,
+/// Puts the pixels of two rows, of at most 32 bytes each, side by side.
+///
+/// # Safety
+///
+/// This CPU has AVX-512 with VBMI; the rows are of one length, whole pixels, and `to` is twice as long.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn interleave(one: &[u8], other: &[u8], pixel: usize, to: &mut [u8]) {
+    // Whole pixels of each at once.
+    let bytes = 32 / pixel * pixel;
+    let mut index = [0; ROW];
+    for (i, index) in index.iter_mut().enumerate() {
+        let (nth, rest) = (i / (2 * pixel), i % (2 * pixel));
+        let from = if rest < pixel { nth * pixel + rest } else { ROW + nth * pixel + rest - pixel };
+        *index = from as u8;
+    }
+    for ((one, other), to) in
+        one.chunks(bytes).zip(other.chunks(bytes)).zip(to.chunks_mut(2 * bytes))
+    {
+        let mask = (1u64 << one.len()) - 1;
+        // SAFETY: by the caller; the masks are as long as the chunks, two of the rows one of `to`.
+        unsafe {
+            let index = _mm512_loadu_si512(index.as_ptr().cast());
+            let one = _mm512_maskz_loadu_epi8(mask, one.as_ptr().cast());
+            let other = _mm512_maskz_loadu_epi8(mask, other.as_ptr().cast());
+            let both = _mm512_permutex2var_epi8(one, index, other);
+            let mask = u64::MAX >> (ROW - to.len());
+            _mm512_mask_storeu_epi8(to.as_mut_ptr().cast(), mask, both);
+        }
+    }
 }
 
-/// Rows of a pair of tiles that are pixels side by side in the output.
-#[derive(Clone, Copy, Debug, Default)]
-struct Run {
-    /// The first of them, counted through both tiles.
-    row: usize,
-    /// The first pixel, counted from that of the part, and how many.
+/// Tiles of pixels that meet the same weights: four, or two that meet twice as many channels.
+#[derive(Clone, Debug)]
+struct Group {
+    /// The first byte of the first window of each.
+    inputs: [*const u8; TILES],
+    tiles: usize,
+    /// The first pixel of the output, counted from that of the part, and how many.
     first: usize,
     pixels: usize,
+    /// Which [`Tiling::places`] they have, if they do not lie side by side.
+    places: Range<usize>,
 }
-
-/// Most runs of a tile: it has one, or those of [`runs_on`].
-const RUNS: usize = 4;
 
 /// Whether fewer tiles do if they go on from row to row of a padded copy of so many columns, as windows of
 /// stride 1 do there: a tile takes the end of one row, what lies between and the beginning of the next.
 fn runs_on(shape: &ConvShape, width: usize) -> bool {
     (shape.stride_h, shape.stride_w) == (1, 1)
-        // A tile then meets at most `RUNS` rows.
-        && (RUNS - 1) * width > ROWS
         && (shape.out_h * width).div_ceil(ROWS) < shape.out_h * shape.out_w.div_ceil(ROWS)
 }
 
-impl Pair {
-    fn new(input: *const u8) -> Pair {
-        Pair { inputs: [input; 2], tiles: 0, runs: Default::default(), len: 0 }
+/// An output cut into tiles.
+#[derive(Default)]
+struct Tiling {
+    groups: Vec<Group>,
+    /// Of each group an even number: of an odd one, the last comes twice.
+    places: Vec<Place>,
+}
+
+impl Tiling {
+    fn clear(&mut self) {
+        self.groups.clear();
+        self.places.clear();
     }
 
-    /// Adds a run, to the one before it if they are one.
-    fn push(&mut self, run: Run) {
-        match self.runs[..self.len].last_mut() {
-            Some(Run { row, first, pixels })
-                if (*row + *pixels, *first + *pixels) == (run.row, run.first) =>
-            {
-                *pixels += run.pixels;
+    /// Begins a tile that reads from `input` on, in groups of so many, and tells its first row.
+    fn begin(&mut self, input: *const u8, tiles: usize, rows: usize) -> usize {
+        if self.groups.last().is_none_or(|group| group.tiles == tiles) {
+            self.even();
+            let inputs = [input; TILES];
+            self.groups.push(Group { inputs, tiles: 0, first: 0, pixels: 0, places: 0..0 });
+        }
+        let last = self.groups.len() - 1;
+        let group = &mut self.groups[last];
+        group.inputs[group.tiles] = input;
+        group.tiles += 1;
+        (group.tiles - 1) * rows
+    }
+
+    /// Says that from `row` on come so many pixels side by side, the first of them `pixel`.
+    fn push(&mut self, row: usize, pixel: usize, pixels: usize) {
+        let Some(group) = self.groups.last_mut() else { return };
+        if group.pixels == 0 {
+            group.first = pixel;
+        }
+        let place = |row: usize, pixel: usize| Place { row: row as u32, pixel: pixel as u32 };
+        if group.places.is_empty() {
+            if (row, pixel) == (group.pixels, group.first + group.pixels) {
+                group.pixels += pixels;
+                return;
             }
-            _ => {
-                self.runs[self.len] = run;
-                self.len += 1;
-            }
+            group.places = self.places.len()..0;
+            self.places.extend((0..group.pixels).map(|i| place(i, i)));
+        }
+        self.places.extend((0..pixels).map(|i| place(row + i, pixel - group.first + i)));
+        group.places.end = self.places.len();
+        group.pixels += pixels;
+    }
+
+    /// Ends a group.
+    fn even(&mut self) {
+        if let (Some(group), Some(&place)) = (self.groups.last_mut(), self.places.last())
+            && group.places.len() % 2 == 1
+        {
+            self.places.push(place);
+            group.places.end += 1;
+        }
+    }
+
+    /// The pixels of a group, counted from its first one, two by two.
+    fn pairs(&self, group: &Group) -> &[[Place; 2]] {
+        match group.places.is_empty() {
+            true => &SIDE_BY_SIDE[group.pixels % 2][..group.pixels.div_ceil(2)],
+            false => self.places[group.places.clone()].as_chunks().0,
         }
     }
 }
 
-/// A pair to put the next tile into, and the first row of that.
-fn next_tile(pairs: &mut Vec<Pair>, input: *const u8, rows: usize) -> (&mut Pair, usize) {
-    if pairs.last().is_none_or(|pair| pair.tiles == 2) {
-        pairs.push(Pair::new(input));
-    }
-    let last = pairs.len() - 1;
-    let pair = &mut pairs[last];
-    pair.inputs[pair.tiles] = input;
-    let row = pair.tiles * rows;
-    pair.tiles += 1;
-    (pair, row)
-}
-
-/// Sums of a pair of tiles on their way to codes, a few pixels at a time.
-struct Waiting<'a, const SMALL: bool> {
-    requantizer: Requantizer<SMALL>,
-    panel: &'a Panel,
-    /// `[tile * row, vector]`.
-    sums: *const Line<i32, 16>,
-    /// Runs that have not begun.
-    runs: &'a [Run],
-    /// Pixels left of the run that has, their sums and where their codes go.
-    left: usize,
-    from: *const __m512i,
-    to: *mut u8,
-    /// Where the first pixel of the part begins, and the distance between pixels.
-    output: *mut u8,
-    stride: usize,
-}
-
-impl<const SMALL: bool> Waiting<'_, SMALL> {
-    /// Requantizes and stores up to so many times two pixels.
-    ///
-    /// # Safety
-    ///
-    /// This CPU has AVX-512; the sums of the pair are stored, and the panel's columns can be written for all
-    /// of its pixels.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    #[inline]
-    unsafe fn store(&mut self, mut twos: usize) {
-        while twos > 0 {
-            if self.left == 0 {
-                let Some((run, rest)) = self.runs.split_first() else { return };
-                self.runs = rest;
-                self.left = run.pixels;
-                self.from = self.sums.wrapping_add(run.row * 2).cast();
-                self.to = self.output.wrapping_add(run.first * self.stride + self.panel.first);
-            }
-            let now = twos.min(self.left.div_ceil(2));
-            // SAFETY: by the caller; so many pixels are left.
-            unsafe { self.store_of_run((2 * now).min(self.left)) };
-            twos -= now;
+/// Pairs of pixels side by side, an even number of them, and an odd one, of which the first comes twice.
+static SIDE_BY_SIDE: [[[Place; 2]; TILES * ROWS / 2]; 2] = {
+    let mut all = [[[Place { row: 0, pixel: 0 }; 2]; TILES * ROWS / 2]; 2];
+    let mut i = 0;
+    while i < all[0].len() * 2 {
+        let place = Place { row: i as u32, pixel: i as u32 };
+        all[0][i / 2][i % 2] = place;
+        if i + 1 < all[1].len() * 2 {
+            all[1][i.div_ceil(2)][(i + 1) % 2] = place;
         }
+        i += 1;
     }
-
-    /// # Safety
-    ///
-    /// As for [`Waiting::store`]; so many pixels are left of the run.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    #[inline]
-    unsafe fn store_of_run(&mut self, pixels: usize) {
-        let Waiting { requantizer, panel, mut from, mut to, stride, .. } = *self;
-        // SAFETY: by the caller.
-        unsafe {
-            let m: [__m512; 2] =
-                std::array::from_fn(|v| _mm512_load_ps(panel.multipliers[v].0.as_ptr()));
-            let bias: [__m512i; 2] =
-                std::array::from_fn(|v| _mm512_load_si512(panel.bias[v].0.as_ptr().cast()));
-            let load = |from: *const __m512i, v: usize| {
-                _mm512_add_epi32(_mm512_load_si512(from.add(v)), bias[v % 2])
-            };
-            if panel.columns > 16 {
-                let mask = ((1u64 << panel.columns) - 1) as u32;
-                let write = |codes: __m256i, to: *mut u8| match panel.columns {
-                    32 => _mm256_storeu_si256(to.cast(), codes),
-                    _ => _mm256_mask_storeu_epi8(to.cast(), mask, codes),
-                };
-                for _ in 0..pixels / 2 {
-                    let acc = std::array::from_fn(|v| load(from, v));
-                    let codes = requantizer.four(acc, [m[0], m[1], m[0], m[1]]);
-                    // A pixel's codes are every other 8 bytes of those of two.
-                    let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-                    let codes = _mm512_permutexvar_epi64(order, codes);
-                    write(_mm512_castsi512_si256(codes), to);
-                    to = to.wrapping_add(stride);
-                    write(_mm512_extracti64x4_epi64::<1>(codes), to);
-                    to = to.wrapping_add(stride);
-                    from = from.wrapping_add(4);
-                }
-                if pixels % 2 == 1 {
-                    write(requantizer.two([load(from, 0), load(from, 1)], m), to);
-                }
-            } else {
-                let mask = ((1u32 << panel.columns) - 1) as u16;
-                for _ in 0..pixels {
-                    let codes = requantizer.one(load(from, 0), m[0]);
-                    _mm_mask_storeu_epi8(to.cast(), mask, codes);
-                    from = from.wrapping_add(2);
-                    to = to.wrapping_add(stride);
-                }
-            }
-        }
-        // An odd pixel ends its run.
-        (self.left, self.from, self.to) = (self.left - pixels, from, to);
-    }
-}
+    all
+};
 
 /// Memory that a thread reuses from call to call.
 #[derive(Default)]
 struct Memory {
     /// A copy of some input.
     copy: Aligned,
-    pairs: Vec<Pair>,
-    /// Sums of two pairs of tiles, `[pair, tile * row, vector]`.
+    tiling: Tiling,
+    /// Sums of two groups of tiles, `[group, tile * row, vector]`.
     sums: Vec<Line<i32, 16>>,
     /// What [`core_is_shared`] said, and when.
     shared: bool,
@@ -470,14 +512,41 @@ impl PackedConv for AmxConv {
         // SAFETY: `ConvU8::with_kernel` made sure of the instruction set; the caller answers for the rest.
         unsafe {
             match self.small {
-                true => self.run_part::<true>(input, part, output, stride),
-                false => self.run_part::<false>(input, part, output, stride),
+                true => {
+                    self.run_part::<true, false>(input, part, output, stride, Adding::default())
+                }
+                false => {
+                    self.run_part::<false, false>(input, part, output, stride, Adding::default())
+                }
             }
         }
     }
 
+    fn adds(&self) -> bool {
+        // Fewer products than that, and an addition of its own in the cache takes less time than one that the
+        // tiles wait for. A panel of one vector has its channels in another order.
+        self.steps.len() >= 4 && self.panels.last().is_some_and(|panel| panel.vectors() == 2)
+    }
+
+    unsafe fn run_adding(
+        &self,
+        input: &[u8],
+        part: Part,
+        output: *mut u8,
+        stride: usize,
+        other: Other,
+    ) {
+        let adding = Adding {
+            constants: *other.kernel.constants(),
+            distance: other.codes as isize - output as isize,
+            product_first: other.product_first,
+        };
+        // SAFETY: as for `run`; the caller answers for the other codes.
+        unsafe { self.run_part::<false, true>(input, part, output, stride, adding) }
+    }
+
     fn channel_step(&self) -> Option<usize> {
-        Some(COLUMNS)
+        Some(self.vectors() * COLUMNS)
     }
 
     fn parts_per_thread(&self) -> usize {
@@ -491,91 +560,86 @@ impl AmxConv {
     ///
     /// As for [`PackedConv::run`], of at least one channel; this CPU has AMX, and the process may use it.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn run_part<const SMALL: bool>(
+    unsafe fn run_part<const SMALL: bool, const ADD: bool>(
         &self,
         input: &[u8],
         Part { pixels, channels }: Part,
         output: *mut u8,
         stride: usize,
+        adding: Adding,
     ) {
         let shape = &self.shape;
-        let panels = &self.panels[channels.start / COLUMNS..channels.end.div_ceil(COLUMNS)];
-        // Tiles of equal height, in pairs.
+        let columns = self.vectors() * COLUMNS;
+        let panels = &self.panels[channels.start / columns..channels.end.div_ceil(columns)];
+        // Tiles of equal height, in groups.
         let widest = shape.out_w.min(pixels.len());
         let rows = match widest.div_ceil(ROWS) {
             _ if self.running_on => ROWS,
-            tiles @ 2.. if shape.out_h == 1 => widest.div_ceil(tiles.next_multiple_of(2)),
+            tiles @ 2.. if shape.out_h == 1 => widest.div_ceil(tiles.next_multiple_of(self.tiles)),
             tiles => widest.div_ceil(tiles),
         };
         let pixel_bytes = shape.in_c * shape.stride_w;
         // Whole rows, or a part of one.
         let block = BLOCK_BYTES / (pixel_bytes * shape.stride_h);
+        let block = match shape.is_pointwise() {
+            true => block.min(BLOCK_CODES / channels.len()),
+            false => block,
+        };
         let block = match block >= shape.out_w {
             true => block / shape.out_w * shape.out_w,
-            false => block.max(1).next_multiple_of(2 * rows),
+            false => block.max(1).next_multiple_of(self.tiles * rows),
         };
         // SAFETY: by the caller, there is AMX.
-        unsafe { configure(rows) };
+        unsafe { configure(rows, if self.tiles == TILES { 7 } else { 6 }) };
         MEMORY.with_borrow_mut(|memory| {
-            memory.sums.resize(2 * COLUMNS * 2, Line([0; 16]));
-            let sums = [0, COLUMNS * 2].map(|at| memory.sums[at..].as_mut_ptr());
+            memory.sums.resize(2 * TILES * ROWS, Line([0; 16]));
+            let sums = [0, TILES * ROWS].map(|at| memory.sums[at..].as_mut_ptr());
             // SAFETY: there is AMX, tiles are configured, and sums are 128 lines.
-            let shared = unsafe { memory.shared(sums[0]) };
-            let mut pair_count = 0;
+            let shared = self.tiles == 2 && unsafe { memory.shared(sums[0]) };
+            let mut count = 0;
             let mut first = pixels.start;
             while first < pixels.end {
                 let picture = shape.out_h * shape.out_w;
                 let end = (first + block).min(pixels.end).min((first / picture + 1) * picture);
                 self.place(input, first..end, rows, pixels.start, memory);
-                let mut waiting = Waiting {
-                    requantizer: Requantizer::<SMALL>::new(self.output_zero_point),
-                    panel: &panels[0],
-                    sums: sums[0],
-                    runs: &[],
-                    left: 0,
-                    from: std::ptr::null(),
-                    to: output,
-                    output: output.wrapping_sub(channels.start),
-                    stride,
-                };
+                memory.tiling.even();
+                let zero_point = self.output_zero_point;
+                let mut waiting =
+                    Waiting::<SMALL, ADD>::none(zero_point, adding, self.vectors(), stride);
                 for (i, panel) in panels.iter().enumerate() {
-                    for (nth, pair) in memory.pairs.iter().enumerate() {
-                        // The first pairs fetch a quarter each of the next panel's weights.
+                    for (nth, group) in memory.tiling.groups.iter().enumerate() {
+                        // The first groups fetch a quarter each of the next panel's weights.
                         let (ahead, ahead_step) = match panels.get(i + 1) {
                             Some(next) if nth < 4 => (next.at + nth * 8, 2 * ROWS),
                             _ => (0, 0),
                         };
                         let ahead = self.weights.as_ptr().wrapping_add(ahead);
                         // Of one step, the weights stay in their tiles.
-                        let kept = nth > 0 && self.steps.len() + panel.again.len() == 1;
-                        let sums = sums[pair_count % 2];
-                        pair_count += 1;
+                        let kept = nth > 0 && self.steps.len() == 1 && panel.again.is_empty();
+                        let sums = sums[count % 2];
+                        count += 1;
                         // SAFETY: `place` leads to what the tiles read; the caller answers for the
                         // output.
                         unsafe {
                             self.multiply(
-                                panel,
-                                kept,
-                                shared,
-                                pair,
-                                ahead,
-                                ahead_step,
-                                rows,
-                                sums,
-                                &mut waiting,
+                                panel, kept, shared, group, ahead, ahead_step, rows, sums, &waiting,
                             );
-                            waiting.store(usize::MAX);
                         }
-                        waiting = Waiting { panel, sums, runs: &pair.runs[..pair.len], ..waiting };
+                        let pairs = memory.tiling.pairs(group);
+                        let output = output
+                            .wrapping_add(group.first * stride + panel.first - channels.start);
+                        waiting = waiting.of(pairs, &panel.channels, sums, output);
                     }
                 }
-                // SAFETY: as above.
-                unsafe { waiting.store(usize::MAX) };
+                for pair in waiting.pairs {
+                    // SAFETY: as above.
+                    unsafe { waiting.store(pair) }
+                }
                 first = end;
             }
         });
         // SAFETY: by the caller, there is AMX.
-        unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
+        unsafe { release() };
     }
 
     /// Cuts pixels of one picture into tiles of `rows`, and copies of the input what these could not read
@@ -595,11 +659,13 @@ impl AmxConv {
         let (top, bottom) = (row_of(pixels.start), row_of(pixels.end - 1) + 1);
         let pixel_bytes = in_c * shape.stride_w;
         // Bytes that a tile reads, from its first one on.
-        let reads = (rows - 1) * pixel_bytes + self.steps.last().copied().unwrap_or(0) + ROW;
+        let reads = (rows - 1) * pixel_bytes + self.steps.iter().max().unwrap_or(&0) + ROW;
         let image = &input[picture * shape.in_h * shape.in_w * in_c / self.folded..];
         // Byte `at` of the picture is read at `base + at`.
         let mut base = image.as_ptr();
-        if self.padded {
+        if let Some(planes) = &self.planes {
+            base = self.copy_planes(planes, image, reads, &mut memory.copy);
+        } else if self.padded {
             let row = self.width * in_c;
             let copy = memory.copy.aligned(reach(shape, bottom - top).0 * row + reads);
             copy.fill(self.input_zero_point);
@@ -609,21 +675,28 @@ impl AmxConv {
             let pixel = in_c / self.folded;
             let first = top * shape.stride_h * self.folded;
             for (y, to) in (first..).step_by(self.folded).zip(copy.chunks_exact_mut(row)) {
-                let rows = (y..y + self.folded).map(|y| {
-                    let y = y.wrapping_sub(shape.pad_top);
+                let input = |nth: usize| {
+                    let y = (y + nth).wrapping_sub(shape.pad_top);
                     (y < shape.in_h).then(|| &image[y * shape.in_w * pixel..][..columns * pixel])
-                });
+                };
                 let to = &mut to[left * in_c..][..columns * in_c];
-                for (nth, from) in rows.enumerate() {
-                    match from {
-                        Some(from) if self.folded == 1 => to.copy_from_slice(from),
-                        Some(from) => spread(from, pixel, &mut to[nth * pixel..], in_c),
-                        None => {}
+                match (self.folded, input(0), input(1)) {
+                    (1, None, _) => {}
+                    (1, Some(from), _) => to.copy_from_slice(from),
+                    // SAFETY: where there is AMX, there is the rest; the lengths are those of as many pixels.
+                    (2, Some(one), Some(other)) => unsafe { interleave(one, other, pixel, to) },
+                    _ => {
+                        for nth in 0..self.folded {
+                            if let Some(from) = input(nth) {
+                                spread(from, pixel, &mut to[nth * pixel..], in_c);
+                            }
+                        }
                     }
                 }
             }
         }
-        memory.pairs.clear();
+        let tiling = &mut memory.tiling;
+        tiling.clear();
         let start_of = |y: usize| (picture * shape.out_h + y) * out_w;
         if self.running_on {
             let column = |pixel: usize, y: usize| y * self.width + pixel - start_of(y);
@@ -631,16 +704,13 @@ impl AmxConv {
             for first in (column(pixels.start, top)..end).step_by(rows) {
                 let end = end.min(first + rows);
                 let input = base.wrapping_add(first * in_c);
-                let (pair, row) = next_tile(&mut memory.pairs, input, rows);
+                let row = tiling.begin(input, self.tiles, rows);
                 for y in first / self.width..=(end - 1) / self.width {
                     let start = y * self.width;
                     let columns = first.max(start)..end.min(start + out_w);
                     if !columns.is_empty() {
-                        pair.push(Run {
-                            row: row + columns.start - first,
-                            first: start_of(y) + columns.start - start - part,
-                            pixels: columns.len(),
-                        });
+                        let pixel = start_of(y) + columns.start - start - part;
+                        tiling.push(row + columns.start - first, pixel, columns.len());
                     }
                 }
             }
@@ -661,13 +731,43 @@ impl AmxConv {
                     copy[at % ROW..][..left.len()].copy_from_slice(left);
                     base = copy.as_ptr().wrapping_sub(at - at % ROW);
                 }
-                let (pair, row) = next_tile(&mut memory.pairs, base.wrapping_add(at), rows);
+                let row = tiling.begin(base.wrapping_add(at), self.tiles, rows);
                 let pixels = rows.min(end - first);
-                pair.push(Run { row, first: first - part, pixels });
+                tiling.push(row, first - part, pixels);
                 first += pixels;
                 at += pixels * pixel_bytes;
             }
         }
+    }
+
+    /// Copies a picture into planes, and leads to the first of them.
+    fn copy_planes(
+        &self,
+        planes: &Planes,
+        image: &[u8],
+        reads: usize,
+        copy: &mut Aligned,
+    ) -> *const u8 {
+        let shape = &self.shape;
+        let in_c = shape.in_c;
+        let (height, width) = reach(shape, shape.out_h);
+        let copy = copy.aligned(planes.rows * planes.columns * height * width * in_c + reads);
+        let mut pixels = copy.chunks_exact_mut(in_c);
+        let both = |rows: usize, columns: usize| {
+            (0..rows).flat_map(move |y| (0..columns).map(move |x| (y, x)))
+        };
+        for (row, column) in both(planes.rows, planes.columns) {
+            for (y, x) in both(height, width) {
+                let Some(to) = pixels.next() else { break };
+                let y = (y * planes.strides.0 + row).wrapping_sub(shape.pad_top);
+                let x = (x * planes.strides.1 + column).wrapping_sub(shape.pad_left);
+                match y < shape.in_h && x < shape.in_w {
+                    true => to.copy_from_slice(&image[(y * shape.in_w + x) * in_c..][..in_c]),
+                    false => to.fill(self.input_zero_point),
+                }
+            }
+        }
+        copy.as_ptr()
     }
 
     /// Multiplies two tiles by a panel and stores the sums, and between the steps of that the codes of
@@ -679,33 +779,46 @@ impl AmxConv {
     /// read, and two vectors of each row be written to `sums`.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     #[inline]
-    unsafe fn multiply<const SMALL: bool>(
+    unsafe fn multiply<const SMALL: bool, const ADD: bool>(
         &self,
         panel: &Panel,
         kept: bool,
         shared: bool,
-        pair: &Pair,
+        group: &Group,
         mut ahead: *const Line<i8, ROW>,
         ahead_step: usize,
         rows: usize,
         sums: *mut Line<i32, 16>,
-        waiting: &mut Waiting<SMALL>,
+        waiting: &Waiting<SMALL, ADD>,
     ) {
         let pixel_bytes = self.shape.in_c * self.shape.stride_w;
         let vectors = panel.vectors();
-        let twos = rows.div_ceil(self.steps.len() + 2 * vectors - 1);
+        let four = self.tiles == TILES;
+        let stores = if four { TILES } else { 2 * vectors };
+        let now = waiting.pairs.len().div_ceil(self.steps.len() + stores - 1);
+        let mut left = waiting.pairs.iter();
+        // Some of the codes.
+        macro_rules! store {
+            () => {
+                for pair in left.by_ref().take(now) {
+                    waiting.store(pair);
+                }
+            };
+        }
         let mut again = panel.again.as_slice();
         let mut weights = self.weights.as_ptr().wrapping_add(panel.at);
         // SAFETY: by the caller; `weights` holds the panel's steps.
         unsafe {
             clear_sums();
             for (step, &at) in self.steps.iter().enumerate() {
-                let inputs = pair.inputs.map(|input| input.wrapping_add(at));
+                let inputs = group.inputs.map(|input| input.wrapping_add(at));
+                let two = [inputs[0], inputs[1]];
                 match (vectors, kept) {
-                    (1, _) => multiply_one(inputs, pixel_bytes, weights),
-                    (_, true) => multiply_kept(inputs, pixel_bytes),
-                    _ if shared => multiply_two::<true>(inputs, pixel_bytes, weights, ahead),
-                    _ => multiply_two::<false>(inputs, pixel_bytes, weights, ahead),
+                    _ if four => multiply_four(inputs, pixel_bytes, weights),
+                    (1, _) => multiply_one(two, pixel_bytes, weights),
+                    (_, true) => multiply_kept(two, pixel_bytes),
+                    _ if shared => multiply_two::<true>(two, pixel_bytes, weights, ahead),
+                    _ => multiply_two::<false>(two, pixel_bytes, weights, ahead),
                 }
                 weights = weights.wrapping_add(vectors * ROWS);
                 while let [(of, vector), rest @ ..] = again
@@ -719,266 +832,22 @@ impl AmxConv {
                     again = rest;
                 }
                 ahead = ahead.wrapping_add(ahead_step);
-                waiting.store(twos);
+                store!();
             }
-            let second = sums.wrapping_add(2 * rows);
-            store_tile::<0>(sums);
-            waiting.store(twos);
-            if vectors == 2 {
-                store_tile::<1>(sums.wrapping_add(1));
-                waiting.store(twos);
+            // A tile has a row after the other, or every other one.
+            let pitch = self.vectors();
+            let tile = |i: usize| sums.wrapping_add(i * rows * pitch);
+            store_tile::<0>(sums, pitch);
+            store!();
+            if four || vectors == 2 {
+                store_tile::<1>(if four { tile(1) } else { sums.wrapping_add(1) }, pitch);
+                store!();
             }
-            store_tile::<2>(second);
-            if vectors == 2 {
-                waiting.store(twos);
-                store_tile::<3>(second.wrapping_add(1));
+            store_tile::<2>(if four { tile(2) } else { tile(1) }, pitch);
+            if four || vectors == 2 {
+                store!();
+                store_tile::<3>(if four { tile(3) } else { tile(1).wrapping_add(1) }, pitch);
             }
         }
-    }
-}
-
-/// Makes tiles 0 to 5 (sums and pixels) `rows` high, and tiles 6 and 7 (weights) 16.
-///
-/// # Safety
-///
-/// This CPU has AMX, and the process may use it.
-unsafe fn configure(rows: usize) {
-    // The palette, where to go on after a fault, bytes of each row, rows of each tile.
-    let mut config = Line([0u8; 64]);
-    config.0[0] = 1;
-    for tile in 0..8 {
-        config.0[16 + 2 * tile] = ROW as u8;
-        config.0[48 + tile] = if tile < 6 { rows as u8 } else { ROWS as u8 };
-    }
-    // SAFETY: by the caller; the configuration is a valid one. Nothing else uses tiles.
-    unsafe {
-        asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, preserves_flags, readonly));
-    }
-}
-
-/// Clears tiles 0 to 3.
-///
-/// # Safety
-///
-/// Tiles are configured. The compiler has no use for them, so they keep their sums.
-#[inline]
-unsafe fn clear_sums() {
-    // SAFETY: by the caller.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            options(nomem, nostack, preserves_flags),
-        );
-    }
-}
-
-/// Fetches a tile of weights two steps from here.
-macro_rules! fetch_tile {
-    ($from:literal) => {
-        fetch_tile!($from: 0 64 128 192 256 320 384 448 512 576 640 704 768 832 896 960)
-    };
-    ($from:literal: $($line:literal)*) => {
-        concat!($("prefetcht0 [{weights} + 4096 + ", $from, " + ", $line, "]\n"),*)
-    };
-}
-
-/// Adds the products of two tiles of pixels and two of channels to the tiles 0 to 3, and fetches 8 rows
-/// from `ahead` on; where the core is `SHARED`, the weights of the step after the next too.
-///
-/// # Safety
-///
-/// Tiles are configured. As many rows of 64 bytes, `stride` apart, can be read from the inputs, and 32 rows
-/// of weights.
-#[inline]
-unsafe fn multiply_two<const SHARED: bool>(
-    [one, other]: [*const u8; 2],
-    stride: usize,
-    weights: *const Line<i8, ROW>,
-    ahead: *const Line<i8, ROW>,
-) {
-    macro_rules! multiply {
-        ($first:expr, $second:expr) => {
-            asm!(
-                "tileloadd tmm4, [{one} + {stride}]",
-                "tileloadd tmm6, [{weights} + {row}]",
-                "tileloadd tmm7, [{weights} + {row} + 1024]",
-                "tileloadd tmm5, [{other} + {stride}]",
-                "tdpbusd tmm0, tmm4, tmm6",
-                "tdpbusd tmm1, tmm4, tmm7",
-                "prefetcht1 [{ahead}]",
-                "prefetcht1 [{ahead} + 64]",
-                "prefetcht1 [{ahead} + 128]",
-                "prefetcht1 [{ahead} + 192]",
-                $first,
-                "tdpbusd tmm3, tmm5, tmm7",
-                "tdpbusd tmm2, tmm5, tmm6",
-                "prefetcht1 [{ahead} + 256]",
-                "prefetcht1 [{ahead} + 320]",
-                "prefetcht1 [{ahead} + 384]",
-                "prefetcht1 [{ahead} + 448]",
-                $second,
-                row = in(reg) ROW,
-                one = in(reg) one,
-                other = in(reg) other,
-                stride = in(reg) stride,
-                weights = in(reg) weights,
-                ahead = in(reg) ahead,
-                options(nostack, preserves_flags, readonly),
-            )
-        };
-    }
-    // SAFETY: by the caller.
-    unsafe {
-        match SHARED {
-            true => multiply!(fetch_tile!(0), fetch_tile!(1024)),
-            false => multiply!("", ""),
-        }
-    }
-}
-
-/// Adds to two tiles the products of the pixels that are there and one tile of channels.
-///
-/// # Safety
-///
-/// As for [`multiply_two`], of 16 rows of weights; one of these loaded the pixels.
-#[inline]
-unsafe fn multiply_again<const ONE: u8, const OTHER: u8>(weights: *const Line<i8, ROW>) {
-    // SAFETY: by the caller.
-    unsafe {
-        asm!(
-            "tileloadd tmm6, [{weights} + {row}]",
-            "tdpbusd tmm{one}, tmm4, tmm6",
-            "tdpbusd tmm{other}, tmm5, tmm6",
-            row = in(reg) ROW,
-            weights = in(reg) weights,
-            one = const ONE,
-            other = const OTHER,
-            options(nostack, preserves_flags, readonly),
-        );
-    }
-}
-
-/// Adds the products of the tiles that are there.
-///
-/// # Safety
-///
-/// Tiles are configured.
-#[inline]
-unsafe fn multiply_loaded() {
-    // SAFETY: by the caller.
-    unsafe {
-        asm!(
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tdpbusd tmm1, tmm4, tmm7",
-            "tdpbusd tmm3, tmm5, tmm7",
-            "tdpbusd tmm2, tmm5, tmm6",
-            options(nomem, nostack, preserves_flags),
-        );
-    }
-}
-
-/// Whether another thread works on this core: there, tiles are loaded one by one and not while others are
-/// multiplied, and a load that waits for memory holds up all. Fetching weights into the first-level cache
-/// then saves a sixth of a network's time; elsewhere it costs a twelfth. Compares products alone with
-/// products and loads, from the first-level cache.
-///
-/// # Safety
-///
-/// Tiles are configured; 32 rows of 64 bytes can be read.
-#[inline(never)]
-unsafe fn core_is_shared(lines: *const Line<i32, 16>) -> bool {
-    const STEPS: usize = 4;
-    // The first time fills the caches.
-    let [_, alone, loaded] = [true, false, true].map(|loads| {
-        // SAFETY: by the caller. The fences keep to the time what belongs to it.
-        unsafe {
-            _mm_lfence();
-            let start = _rdtsc();
-            for _ in 0..STEPS {
-                match loads {
-                    true => {
-                        let weights = lines.cast();
-                        multiply_two::<false>([lines.cast(); 2], ROW, weights, weights);
-                    }
-                    false => multiply_loaded(),
-                }
-            }
-            _mm_lfence();
-            // The clock of another CPU may be behind.
-            _rdtsc().saturating_sub(start) as f32
-        }
-    });
-    // 1.1 and 1.8 times as long.
-    loaded > 1.4 * alone
-}
-
-/// As [`multiply_two`] by the weights that it loaded last.
-///
-/// # Safety
-///
-/// As there.
-#[inline]
-unsafe fn multiply_kept([one, other]: [*const u8; 2], stride: usize) {
-    // SAFETY: by the caller.
-    unsafe {
-        asm!(
-            "tileloadd tmm4, [{one} + {stride}]",
-            "tileloadd tmm5, [{other} + {stride}]",
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tdpbusd tmm1, tmm4, tmm7",
-            "tdpbusd tmm3, tmm5, tmm7",
-            "tdpbusd tmm2, tmm5, tmm6",
-            one = in(reg) one,
-            other = in(reg) other,
-            stride = in(reg) stride,
-            options(nostack, preserves_flags, readonly),
-        );
-    }
-}
-
-/// As [`multiply_two`] by one tile of channels, to the tiles 0 and 2.
-///
-/// # Safety
-///
-/// As there, of 16 rows of weights.
-#[inline]
-unsafe fn multiply_one([one, other]: [*const u8; 2], stride: usize, weights: *const Line<i8, ROW>) {
-    // SAFETY: by the caller.
-    unsafe {
-        asm!(
-            "tileloadd tmm4, [{one} + {stride}]",
-            "tileloadd tmm6, [{weights} + {row}]",
-            "tileloadd tmm5, [{other} + {stride}]",
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tdpbusd tmm2, tmm5, tmm6",
-            row = in(reg) ROW,
-            one = in(reg) one,
-            other = in(reg) other,
-            stride = in(reg) stride,
-            weights = in(reg) weights,
-            options(nostack, preserves_flags, readonly),
-        );
-    }
-}
-
-/// Stores the sums of a tile: its rows, each a vector, two vectors apart.
-///
-/// # Safety
-///
-/// Tiles are configured; a vector can be written for each row.
-#[inline]
-unsafe fn store_tile<const TILE: u8>(to: *mut Line<i32, 16>) {
-    // SAFETY: by the caller.
-    unsafe {
-        asm!(
-            "tilestored [{to} + {row}], tmm{tile}",
-            to = in(reg) to,
-            row = in(reg) 2 * ROW,
-            tile = const TILE,
-            options(nostack, preserves_flags),
-        );
     }
 }

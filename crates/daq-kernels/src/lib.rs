@@ -18,6 +18,10 @@ mod conv_shape;
 pub mod conv_u8;
 #[cfg(target_arch = "x86_64")]
 mod conv_u8_amx;
+#[cfg(target_arch = "x86_64")]
+mod conv_u8_amx_codes;
+#[cfg(target_arch = "x86_64")]
+mod conv_u8_amx_tiles;
 mod conv_u8_dense;
 mod conv_u8_f32;
 #[cfg(target_arch = "x86_64")]

@@ -1,8 +1,10 @@
 //! Every 8-bit convolution kernel against the formula, written as a plain loop over 64-bit sums.
 
 use daq_kernels::conv_i32::{self, ConvI32};
-use daq_kernels::conv_u8::KERNELS;
-use daq_kernels::{ConvShape, ConvU8, ConvU8F32, ConvU8Kernel, ConvU8Params, Isa, WeightsU8};
+use daq_kernels::conv_u8::{KERNELS, Tail};
+use daq_kernels::{
+    AddU8, BinaryU8Params, ConvShape, ConvU8, ConvU8F32, ConvU8Kernel, ConvU8Params, Isa, WeightsU8,
+};
 
 /// A small generator (xorshift), so that every run tests the same cases.
 struct Random(u64);
@@ -207,21 +209,41 @@ impl Case {
                 );
             }
             // In parts, by several threads, with something done to every code.
-            let add = |at: usize, codes: &[u8], output: &mut [u8]| {
-                for (i, (to, &code)) in output.iter_mut().zip(codes).enumerate() {
-                    *to = code.wrapping_add((at + i) as u8);
-                }
+            let table: [u8; 256] = std::array::from_fn(|code| (code * 7 + 3) as u8);
+            let other: Vec<u8> = (0u8..=255).cycle().take(want.len()).collect();
+            let addition = BinaryU8Params {
+                a_scale: 0.1,
+                a_zero_point: 3,
+                b_scale: 0.17,
+                b_zero_point: 250,
+                output_scale: 0.15,
+                output_zero_point: 90,
             };
-            let added: Vec<u8> =
-                (0u8..=255).cycle().zip(&want).map(|(i, &w)| w.wrapping_add(i)).collect();
+            let add = AddU8::new(&addition, Isa::Scalar);
+            let sum = |a: &[u8], b: &[u8]| {
+                let mut sum = vec![0; a.len()];
+                add.run(a, b, &mut sum);
+                sum
+            };
+            let of_table: Vec<u8> = want.iter().map(|&code| table[usize::from(code)]).collect();
+            let tail = |product_first| Tail::Add { kernel: &add, other: &other, product_first };
+            let tails = [
+                (Tail::Table(&table), of_table),
+                (tail(true), sum(&want, &other)),
+                (tail(false), sum(&other, &want)),
+            ];
             for threads in [1, 2, 3] {
                 let pool = daq_kernels::Pool::new(threads);
                 got.fill(0xAA);
                 conv.run_on(&pool, &self.input, &mut got, None);
                 assert!(got == want, "{} on {threads} threads ({values:?}, {s:?})", kernel.name);
-                got.fill(0xAA);
-                conv.run_on(&pool, &self.input, &mut got, Some(&add));
-                assert!(got == added, "{} with a tail, {threads} ({values:?}, {s:?})", kernel.name);
+                for (tail, want) in &tails {
+                    got.fill(0xAA);
+                    conv.run_on(&pool, &self.input, &mut got, Some(*tail));
+                    let name = kernel.name;
+                    let form = std::mem::discriminant(tail);
+                    assert!(got == *want, "{name} with {form:?}, {threads} ({values:?}, {s:?})");
+                }
                 // Into channels 3.. of pixels that have 5 more.
                 let all = s.out_c + 5;
                 let mut beside = vec![0xAA; s.pixels() * all];
@@ -448,6 +470,79 @@ fn few_dense_weights_beyond_8_bits() {
                 case.weights[at] = beyond;
             }
             case.check(values, &mut random);
+        }
+    }
+}
+
+#[test]
+fn many_weights_and_a_small_output() {
+    let mut random = Random(13);
+    // At least 256 KiB of weights, at most eight tiles of pixels; the last panel of channels is a part.
+    let window = ConvShape {
+        in_h: 7,
+        in_w: 7,
+        out_h: 7,
+        out_w: 7,
+        kernel_h: 3,
+        kernel_w: 3,
+        pad_top: 1,
+        pad_left: 1,
+        ..ConvShape::gemm(1, 110, 268)
+    };
+    let strided = ConvShape { stride_h: 2, stride_w: 2, out_h: 4, out_w: 4, ..window };
+    // Every other row and column, in planes of their own.
+    let planes = ConvShape { in_c: 128, out_c: 236, ..strided };
+    let single = ConvShape { in_c: 320, kernel_h: 1, kernel_w: 1, out_c: 827, ..strided };
+    let single = ConvShape { pad_top: 0, pad_left: 0, ..single };
+    for shape in [window, strided, planes, single, ConvShape::gemm(50, 1030, 259)] {
+        for values in [Values::Uniform, Values::Extreme] {
+            case(shape, values, &mut random).check(values, &mut random);
+        }
+    }
+}
+
+#[test]
+fn a_first_layer() {
+    let mut random = Random(19);
+    for (in_c, kernel, pad) in [(3, 7, 3), (3, 3, 1), (4, 5, 0), (1, 7, 2)] {
+        let (in_h, in_w) = (17, 41);
+        let out = |len: usize| (len + 2 * pad - kernel) / 2 + 1;
+        let shape = ConvShape {
+            in_h,
+            in_w,
+            in_c,
+            out_h: out(in_h),
+            out_w: out(in_w),
+            out_c: 40,
+            kernel_h: kernel,
+            kernel_w: kernel,
+            stride_h: 2,
+            stride_w: 2,
+            pad_top: pad,
+            pad_left: pad,
+            ..ConvShape::gemm(1, in_c, 40)
+        };
+        case(shape, Values::Uniform, &mut random).check(Values::Uniform, &mut random);
+    }
+}
+
+#[test]
+fn many_inputs_and_an_addition() {
+    let mut random = Random(17);
+    let window = ConvShape {
+        in_h: 6,
+        in_w: 9,
+        out_h: 6,
+        out_w: 9,
+        kernel_h: 3,
+        kernel_w: 3,
+        pad_top: 1,
+        pad_left: 1,
+        ..ConvShape::gemm(1, 70, 64)
+    };
+    for shape in [window, ConvShape::gemm(45, 260, 82), ConvShape::gemm(45, 260, 70)] {
+        for values in [Values::Uniform, Values::Extreme, Values::Asymmetric] {
+            case(shape, values, &mut random).check(values, &mut random);
         }
     }
 }

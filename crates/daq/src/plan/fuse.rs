@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use daq_kernels::{AddU8, BinaryU8Params, Isa, Pool, lookup_u8, scale_sums};
+use daq_kernels::{AddU8, BinaryU8Params, Isa, Pool, conv_u8, scale_sums};
 
 use crate::compile::Kernel;
 use crate::graph::{Graph, Node, ValueId};
@@ -191,17 +191,13 @@ impl Kernel for Tailed {
         let product = self.product.product().expect("made from products only");
         let input = inputs[0].expect("a product has an input").bytes;
         let residual = inputs.last().copied().flatten().map_or(&[][..], |other| other.bytes);
-        let tail = |at: usize, codes: &[u8], output: &mut [u8]| match &self.tail {
-            Tail::Table(table) => lookup_u8(table, codes, output),
+        let tail = match &self.tail {
+            Tail::Table(table) => conv_u8::Tail::Table(table),
             Tail::Add { kernel, product_first } => {
-                let other = &residual[at..at + codes.len()];
-                match product_first {
-                    true => kernel.run(codes, other, output),
-                    false => kernel.run(other, codes, output),
-                }
+                conv_u8::Tail::Add { kernel, other: residual, product_first: *product_first }
             }
         };
-        product.run_on(pool, input, outputs[0].bytes, Some(&tail));
+        product.run_on(pool, input, outputs[0].bytes, Some(tail));
     }
 }
 

@@ -1,0 +1,235 @@
+//! The sums of a group of tiles on their way to codes: requantized, and those of a residual branch added.
+
+use std::arch::x86_64::*;
+
+use crate::add_u8::Constants;
+use crate::conv_u8_amx_tiles::Line;
+use crate::requantize::WHOLE;
+use crate::requantize::avx512::Requantizer;
+
+/// A row of a group of tiles that is a pixel of the output.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// Counted through the tiles.
+    pub(crate) row: u32,
+    /// Counted from the first pixel of the group.
+    pub(crate) pixel: u32,
+}
+
+/// The constants of a panel's channels, in the order in which tiles have their columns.
+#[derive(Clone, Debug)]
+pub(crate) struct Channels {
+    pub(crate) columns: usize,
+    pub(crate) bias: [Line<i32, 16>; 2],
+    pub(crate) multipliers: [Line<f32, 16>; 2],
+}
+
+/// What is added to codes before they are stored.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Adding {
+    pub(crate) constants: Constants,
+    /// From the place of a code to that of the one added to it.
+    pub(crate) distance: isize,
+    /// Whether the product is the first operand.
+    pub(crate) product_first: bool,
+}
+
+/// The sums of a group of tiles and a panel that are not codes yet: two pixels at a time become some while the
+/// next group is multiplied. With `ADD` something is added; `SMALL` is as for [`Requantizer`].
+///
+/// Everything is a value that stays in registers: no method that is called for all pixels takes an address.
+#[derive(Clone, Copy)]
+pub(crate) struct Waiting<'a, const SMALL: bool, const ADD: bool> {
+    pub(crate) pairs: &'a [[Place; 2]],
+    requantizer: Requantizer<SMALL>,
+    zero_point: u8,
+    adding: Adding,
+    /// The 8 bytes of two pixels' codes in order: the compiler is not to know it, or it makes four
+    /// permutations of one.
+    order: __m512i,
+    columns: usize,
+    bias: [__m512i; 2],
+    multipliers: [__m512; 2],
+    /// `[row, vector]`.
+    sums: *const Line<i32, 16>,
+    vectors: usize,
+    /// Where the panel's first channel of the first pixel of the part is, and the distance between pixels.
+    output: *mut u8,
+    stride: usize,
+}
+
+impl<'a, const SMALL: bool, const ADD: bool> Waiting<'a, SMALL, ADD> {
+    /// Nothing yet, of panels of so many vectors.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    pub(crate) fn none(zero_point: u8, adding: Adding, vectors: usize, stride: usize) -> Self {
+        Waiting {
+            pairs: &[],
+            requantizer: Requantizer::new(zero_point),
+            zero_point,
+            adding,
+            order: std::hint::black_box(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7)),
+            columns: 0,
+            bias: [_mm512_setzero_si512(); 2],
+            multipliers: [_mm512_setzero_ps(); 2],
+            sums: std::ptr::null(),
+            vectors,
+            output: std::ptr::null_mut(),
+            stride,
+        }
+    }
+
+    /// The same of the pixels of another group and the channels of another panel, whose first one is at
+    /// `output`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    pub(crate) fn of(
+        self,
+        pairs: &'a [[Place; 2]],
+        channels: &Channels,
+        sums: *const Line<i32, 16>,
+        output: *mut u8,
+    ) -> Self {
+        // SAFETY: a line is 64 bytes.
+        let (bias, multipliers) = unsafe {
+            let bias = |v: usize| _mm512_load_si512(channels.bias[v].0.as_ptr().cast());
+            let multipliers = |v: usize| _mm512_load_ps(channels.multipliers[v].0.as_ptr());
+            ([bias(0), bias(1)], [multipliers(0), multipliers(1)])
+        };
+        Waiting { columns: channels.columns, bias, multipliers, sums, pairs, output, ..self }
+    }
+
+    /// Requantizes and stores two pixels.
+    ///
+    /// # Safety
+    ///
+    /// This CPU has AVX-512; the sums are those of the pixels, whose codes can be written, and the codes to add
+    /// be read. What is added meets panels of more than 16 channels only.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    pub(crate) unsafe fn store(&self, pair: &[Place; 2]) {
+        // SAFETY: by the caller.
+        unsafe {
+            match self.columns {
+                17.. => self.store_two(pair),
+                16 if !ADD => {
+                    for &place in pair {
+                        let (sums, to) = self.at(place);
+                        let acc = _mm512_add_epi32(_mm512_load_si512(sums), self.bias[0]);
+                        let codes = self.requantizer.one(acc, self.multipliers[0]);
+                        _mm_storeu_si128(to.cast(), codes);
+                    }
+                }
+                // A copy has the address that this must not have.
+                _ => (*self).store_few(*pair),
+            }
+        }
+    }
+
+    /// The sums of a pixel, and where its codes go.
+    #[inline]
+    fn at(&self, place: Place) -> (*const __m512i, *mut u8) {
+        let sums = self.sums.wrapping_add(self.vectors * place.row as usize);
+        (sums.cast(), self.output.wrapping_add(place.pixel as usize * self.stride))
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Waiting::store`], of more than 16 channels.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn store_two(&self, pair: &[Place; 2]) {
+        let ((sums, to), (next_sums, next)) = (self.at(pair[0]), self.at(pair[1]));
+        let mask = ((1u64 << self.columns) - 1) as u32;
+        // SAFETY: by the caller; no more than the panel's columns is read or written.
+        unsafe {
+            let codes = match ADD {
+                true => {
+                    let other = |to: *mut u8| {
+                        _mm256_maskz_loadu_epi8(
+                            mask,
+                            to.wrapping_offset(self.adding.distance).cast(),
+                        )
+                    };
+                    let words = self.added(sums, other(to));
+                    _mm512_packus_epi16(words, self.added(next_sums, other(next)))
+                }
+                false => {
+                    let load = |from: *const __m512i, v: usize| {
+                        _mm512_add_epi32(_mm512_load_si512(from.add(v)), self.bias[v])
+                    };
+                    let acc =
+                        [load(sums, 0), load(sums, 1), load(next_sums, 0), load(next_sums, 1)];
+                    let m = self.multipliers;
+                    self.requantizer.four(acc, [m[0], m[1], m[0], m[1]])
+                }
+            };
+            // A pixel's codes are every other 8 bytes of those of two.
+            let codes = _mm512_permutexvar_epi64(self.order, codes);
+            let (codes, next_codes) =
+                (_mm512_castsi512_si256(codes), _mm512_extracti64x4_epi64::<1>(codes));
+            match self.columns {
+                32 => {
+                    _mm256_storeu_si256(to.cast(), codes);
+                    _mm256_storeu_si256(next.cast(), next_codes);
+                }
+                _ => {
+                    _mm256_mask_storeu_epi8(to.cast(), mask, codes);
+                    _mm256_mask_storeu_epi8(next.cast(), mask, next_codes);
+                }
+            }
+        }
+    }
+
+    /// The sums of a pixel as codes with others added, as words that are yet to be clamped at 0: within each
+    /// 128 bits eight channels.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Waiting::store`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn added(&self, sums: *const __m512i, other: __m256i) -> __m512i {
+        let Adding { constants, product_first, .. } = self.adding;
+        let zero_point = f32::from(self.zero_point);
+        let set = |x| _mm512_set1_ps(x);
+        let other = _mm512_cvtepu8_epi16(other);
+        let zero = _mm512_setzero_si512();
+        let others = [_mm512_unpacklo_epi16(other, zero), _mm512_unpackhi_epi16(other, zero)];
+        let sum = |v: usize| {
+            // SAFETY: by the caller.
+            let acc = unsafe { _mm512_load_si512(sums.add(v)) };
+            let acc = _mm512_add_epi32(acc, self.bias[v]);
+            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), self.multipliers[v]);
+            // NaN, of an infinite multiplier, becomes the lowest code.
+            let scaled =
+                _mm512_min_ps(_mm512_max_ps(scaled, set(-zero_point)), set(255.0 - zero_point));
+            // Rounds, see `round_small`, and moves by the zero point, which is exact.
+            let code = _mm512_sub_ps(_mm512_add_ps(scaled, set(WHOLE)), set(WHOLE - zero_point));
+            let other = _mm512_cvtepi32_ps(others[v]);
+            let (a, b) = if product_first { (code, other) } else { (other, code) };
+            let sum = _mm512_fmadd_ps(b, set(constants.b_ratio), set(constants.offset));
+            let sum = _mm512_fmadd_ps(a, set(constants.a_ratio), sum);
+            _mm512_cvtps_epi32(_mm512_min_ps(set(255.0), sum))
+        };
+        _mm512_packs_epi32(sum(0), sum(1))
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Waiting::store`], of at most 16 channels.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[cold]
+    #[inline(never)]
+    unsafe fn store_few(self, pair: [Place; 2]) {
+        let mask = ((1u32 << self.columns) - 1) as u16;
+        for place in pair {
+            let (sums, to) = self.at(place);
+            // SAFETY: by the caller; no more than the panel's columns is written.
+            unsafe {
+                let acc = _mm512_add_epi32(_mm512_load_si512(sums), self.bias[0]);
+                let codes = self.requantizer.one(acc, self.multipliers[0]);
+                _mm_mask_storeu_epi8(to.cast(), mask, codes);
+            }
+        }
+    }
+}
