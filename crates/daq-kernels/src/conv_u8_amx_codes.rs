@@ -37,7 +37,7 @@ pub(crate) struct Adding {
 /// The sums of a group of tiles and a panel that are not codes yet: two pixels at a time become some while the
 /// next group is multiplied. With `ADD` something is added; `SMALL` is as for [`Requantizer`].
 ///
-/// Everything is a value that stays in registers: no method that is called for all pixels takes an address.
+/// Everything is a value that stays in registers.
 #[derive(Clone, Copy)]
 pub(crate) struct Waiting<'a, const SMALL: bool, const ADD: bool> {
     pub(crate) pairs: &'a [[Place; 2]],
@@ -107,20 +107,19 @@ impl<'a, const SMALL: bool, const ADD: bool> Waiting<'a, SMALL, ADD> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     #[inline]
     pub(crate) unsafe fn store(&self, pair: &[Place; 2]) {
-        // SAFETY: by the caller.
-        unsafe {
-            match self.columns {
-                17.. => self.store_two(pair),
-                16 if !ADD => {
-                    for &place in pair {
-                        let (sums, to) = self.at(place);
-                        let acc = _mm512_add_epi32(_mm512_load_si512(sums), self.bias[0]);
-                        let codes = self.requantizer.one(acc, self.multipliers[0]);
-                        _mm_storeu_si128(to.cast(), codes);
-                    }
-                }
-                // A copy has the address that this must not have.
-                _ => (*self).store_few(*pair),
+        if self.columns > 16 {
+            // SAFETY: by the caller.
+            unsafe { self.store_two(pair) };
+            return;
+        }
+        let mask = ((1u32 << self.columns) - 1) as u16;
+        for &place in pair {
+            let (sums, to) = self.at(place);
+            // SAFETY: by the caller; no more than the panel's columns is written.
+            unsafe {
+                let acc = _mm512_add_epi32(_mm512_load_si512(sums), self.bias[0]);
+                let codes = self.requantizer.one(acc, self.multipliers[0]);
+                _mm_mask_storeu_epi8(to.cast(), mask, codes);
             }
         }
     }
@@ -212,24 +211,5 @@ impl<'a, const SMALL: bool, const ADD: bool> Waiting<'a, SMALL, ADD> {
             _mm512_cvtps_epi32(_mm512_min_ps(set(255.0), sum))
         };
         _mm512_packs_epi32(sum(0), sum(1))
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Waiting::store`], of at most 16 channels.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    #[cold]
-    #[inline(never)]
-    unsafe fn store_few(self, pair: [Place; 2]) {
-        let mask = ((1u32 << self.columns) - 1) as u16;
-        for place in pair {
-            let (sums, to) = self.at(place);
-            // SAFETY: by the caller; no more than the panel's columns is written.
-            unsafe {
-                let acc = _mm512_add_epi32(_mm512_load_si512(sums), self.bias[0]);
-                let codes = self.requantizer.one(acc, self.multipliers[0]);
-                _mm_mask_storeu_epi8(to.cast(), mask, codes);
-            }
-        }
     }
 }
