@@ -7,8 +7,10 @@
 Every operator between codes is computed here as the file says, in double precision: products of a code and a weight less
 their zero points are whole numbers whose sums are exact, and what the scales add is off by less than 1e-10 of a step. Each
 operator is fed with onnxruntime's own codes (graph optimisation off). For codes that differ the distance of the exact value from
-the middle between two codes tells how little it takes. With --top1, whole models run in exact arithmetic too: how many
-pictures they put right, and on how many the runtimes' whole models give the exact one's class.
+the middle between two codes tells how little it takes. With --top1, whole models run too, in exact arithmetic and in the
+runtimes': how many pictures they put right, and on how many they give the class of the exact one and that of onnxruntime. Then
+onnxruntime is also its own peer: with its other float kernels (graph optimisation on, but for what concerns quantization), which
+add the same products in another order, and with its integer kernels (all on), which saturate on CPUs without VNNI.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import tempfile
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import numpy_helper
 from run import MODELS, ROOT, named, picture, session, with_codes
 
@@ -128,6 +131,38 @@ class Exact:
         return values[self.graph.output[0].name]
 
 
+def optimised(model, integers):
+    """A session of onnxruntime with all optimisations, or with those that leave quantization alone."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 2
+    if not integers:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def whole(file, model, exact, inputs, scratch, target):
+    """The classes that whole models give, by who computes them."""
+    samples = scratch / "samples"
+    samples.mkdir()
+    for i, x in enumerate(inputs):
+        np.save(samples / f"{i:06}.npy", x)
+    command = [target / "daq", "run", file, samples, "-o", scratch / "whole.npz"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (ours,) = np.load(scratch / "whole.npz").values()
+
+    def run(plain):
+        return [plain.run(None, {plain.get_inputs()[0].name: x})[0].argmax() for x in inputs]
+
+    return {
+        "exact": [exact.run(x).argmax() for x in inputs],
+        "daq": [y.argmax() for y in ours],
+        "onnxruntime": run(session(model)),
+        "onnxruntime, other float kernels": run(optimised(model, False)),
+        "onnxruntime, integers": run(optimised(model, True)),
+    }
+
+
 def compare(data, file, pictures, top1, target):
     folder, size, share, mean, std, resample, offset = MODELS[file]
     model = onnx.load(data / file)
@@ -169,25 +204,11 @@ def compare(data, file, pictures, top1, target):
                     middle[who] = max(middle[who], near.max(initial=0))
 
             exact.run(x, {k: v for k, v in theirs.items() if k in names}, see)
-        hits, same = 0, dict.fromkeys(counts, 0)
         labels = labels[:top1]
-        if labels:
-            # The whole models on the same tensors.
-            samples = scratch / "samples"
-            samples.mkdir()
-            for i, (name, _) in enumerate(labels):
-                np.save(samples / f"{i:06}.npy", load(name))
-            command = [target / "daq", "run", data / file, samples, "-o", scratch / "whole.npz"]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            (ours,) = np.load(scratch / "whole.npz").values()
-            plain = session(model)
-            for i, (_, label) in enumerate(labels):
-                x = np.load(samples / f"{i:06}.npy")
-                want = exact.run(x).argmax()
-                hits += int(want == int(label) + offset)
-                same["daq"] += int(ours[i].argmax() == want)
-                same["onnxruntime"] += int(plain.run(None, {plain.get_inputs()[0].name: x})[0].argmax() == want)
-    return counts, middle, len(labels), hits, same
+        inputs = [load(name) for name, _ in labels]
+        classes = whole(data / file, model, exact, inputs, scratch, target) if labels else {}
+    right = [int(label) + offset for _, label in labels]
+    return counts, middle, right, classes
 
 
 def main():
@@ -198,14 +219,20 @@ def main():
     parser.add_argument("--only", default="", help="models whose file name has this")
     parser.add_argument("--target", type=pathlib.Path, default=ROOT / "target/release", help="the folder of the binaries")
     args = parser.parse_args()
-    print("| model | codes | runtime | differ from exact ones | most apart | farthest from the middle, in steps | exact top-1 | the exact class |\n|---|---|---|---|---|---|---|---|")
+    print("| model | codes | runtime | differ from exact ones | most apart | farthest from the middle, in steps |\n|---|---|---|---|---|---|")
+    rows = []
     for file in MODELS:
         if args.only not in file or "qop" in file:
             continue
-        counts, middle, whole, hits, same = compare(args.data, file, args.pictures, args.top1, args.target)
-        for who, (elements, differ, most) in counts.items():
-            print(f"| {pathlib.Path(file).stem} | {elements:.0f} | {who} | {differ:.0f} ({differ / max(elements, 1):.1e}) | {most:.0f} | {middle[who]:.1e} | "
-                  f"{f'{hits / whole:.1%} | {same[who] / whole:.1%}' if whole else ' | '} |", flush=True)
+        counts, middle, right, classes = compare(args.data, file, args.pictures, args.top1, args.target)
+        name = pathlib.Path(file).stem
+        for who, (elements, differ, most) in counts.items() if args.pictures else ():
+            print(f"| {name} | {elements:.0f} | {who} | {differ:.0f} ({differ / max(elements, 1):.1e}) | {most:.0f} | {middle[who]:.1e} |", flush=True)
+        for who, found in classes.items():
+            shares = [np.mean(np.equal(found, those)) for those in (right, classes["exact"], classes["onnxruntime"])]
+            rows.append(" | ".join([f"| {name}", who, *(f"{share:.1%}" for share in shares)]) + " |")
+    if rows:
+        print("\n| model | computed by | top-1 | the exact class | onnxruntime's class |\n|---|---|---|---|---|", *rows, sep="\n")
 
 
 if __name__ == "__main__":
