@@ -92,6 +92,8 @@ struct Row {
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let Some(path) = &args.model else { return operators(args.json, out) };
     let graph = model::open(path, &args.shapes)?;
+    // What could not run is an error here too.
+    graph.validate()?;
     if args.islands {
         let islands = islands(&graph, &qdq::float_because(&graph));
         match args.json {

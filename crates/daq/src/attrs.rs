@@ -1,6 +1,6 @@
 //! Format-neutral attributes: what the ONNX and `.daq` readers hand to an operator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::OpError;
 use crate::tensor::Tensor;
@@ -46,11 +46,13 @@ pub struct Attrs {
     pub opset: i64,
     /// The attributes that are present.
     pub map: BTreeMap<String, Attr>,
+    /// Those that the file has as inputs. A number may be a list of one there, and the other way round.
+    pub inputs: BTreeSet<&'static str>,
 }
 
 impl Default for Attrs {
     fn default() -> Self {
-        Attrs { opset: OPSET, map: BTreeMap::new() }
+        Attrs { opset: OPSET, map: BTreeMap::new(), inputs: BTreeSet::new() }
     }
 }
 
@@ -83,7 +85,7 @@ impl Attrs {
         match self.map.get(name) {
             None => Ok(None),
             Some(Attr::Int(v)) => Ok(Some(*v)),
-            Some(Attr::Ints(v)) if v.len() == 1 => Ok(Some(v[0])),
+            Some(Attr::Ints(v)) if v.len() == 1 && self.inputs.contains(name) => Ok(Some(v[0])),
             Some(other) => wrong(name, other, "an integer"),
         }
     }
@@ -103,7 +105,7 @@ impl Attrs {
         match self.map.get(name) {
             None => Ok(None),
             Some(Attr::Float(v)) => Ok(Some(*v)),
-            Some(Attr::Floats(v)) if v.len() == 1 => Ok(Some(v[0])),
+            Some(Attr::Floats(v)) if v.len() == 1 && self.inputs.contains(name) => Ok(Some(v[0])),
             Some(other) => wrong(name, other, "a float"),
         }
     }
@@ -113,12 +115,12 @@ impl Attrs {
         Ok(self.get_float(name)?.unwrap_or(default))
     }
 
-    /// Integers, where present. A single integer counts as a list of one.
+    /// Integers, where present.
     pub fn get_ints(&self, name: &str) -> Result<Option<Vec<i64>>, OpError> {
         match self.map.get(name) {
             None => Ok(None),
             Some(Attr::Ints(v)) => Ok(Some(v.clone())),
-            Some(Attr::Int(v)) => Ok(Some(vec![*v])),
+            Some(Attr::Int(v)) if self.inputs.contains(name) => Ok(Some(vec![*v])),
             Some(other) => wrong(name, other, "a list of integers"),
         }
     }
@@ -128,7 +130,7 @@ impl Attrs {
         match self.map.get(name) {
             None => Ok(None),
             Some(Attr::Floats(v)) => Ok(Some(v.clone())),
-            Some(Attr::Float(v)) => Ok(Some(vec![*v])),
+            Some(Attr::Float(v)) if self.inputs.contains(name) => Ok(Some(vec![*v])),
             Some(other) => wrong(name, other, "a list of floats"),
         }
     }

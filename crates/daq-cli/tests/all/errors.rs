@@ -182,9 +182,12 @@ fn scales_that_cannot_be_name_their_node() {
     let f = Folder::with_models();
     let graph = daq_quant::onnx::read(f.path("q.onnx"), &Default::default()).unwrap();
     let quant = |id: &usize| graph.values[*id].quant.clone();
-    let scale = graph.nodes.iter().flat_map(|n| &n.outputs).find_map(quant).unwrap().scale[0];
+    let quantized = graph.nodes.iter().flat_map(|n| &n.outputs).filter_map(quant);
+    let scales: Vec<f32> = quantized.take(2).map(|quant| quant.scale[0]).collect();
+    let scale = scales[0];
     let bytes = f.read("q.onnx");
-    let at = bytes.windows(4).position(|w| w == scale.to_le_bytes()).expect("the scale");
+    let place = |scale: f32| bytes.windows(4).position(|w| w == scale.to_le_bytes());
+    let at = place(scale).expect("the scale");
     for bad in [0.0, -scale, f32::NAN, f32::NEG_INFINITY] {
         let mut changed = bytes.clone();
         changed[at..at + 4].copy_from_slice(&bad.to_le_bytes());
@@ -198,6 +201,18 @@ fn scales_that_cannot_be_name_their_node() {
         ];
         fail_all(&f, cases);
     }
+    // That of the first Conv's output: a scale, but not together with those of its input and weights.
+    let mut changed = bytes.clone();
+    let at = place(scales[1]).expect("the scale");
+    changed[at..at + 4].copy_from_slice(&f32::from_bits(1).to_le_bytes());
+    f.write("bad.onnx", changed);
+    let parts = ["node `", "(Conv)", "scales of input, weights and output that combine to inf"];
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["inspect", "bad.onnx"], &parts),
+        (&["inspect", "--islands", "bad.onnx"], &parts),
+        (&["run", "bad.onnx", "p.jpg"], &parts),
+    ];
+    fail_all(&f, cases);
 }
 
 #[test]

@@ -146,13 +146,15 @@ fn old_resize(call: &mut Call, _: &Graph) -> Result<(), OpError> {
 
 /// Empty lists count as left out, and scales or sizes of some axes (18) become those of all.
 fn resize(call: &mut Call, graph: &Graph) -> Result<(), OpError> {
-    only(call, "antialias", &Attr::Int(0))?;
     let policy = call.attrs.get_str("keep_aspect_ratio_policy")?.map(str::to_owned);
     call.map().remove("keep_aspect_ratio_policy");
     call.map().retain(|name, value| {
         let list = ["roi", "scales", "sizes"].contains(&name.as_str());
         !(list && (*value == Attr::Floats(vec![]) || *value == Attr::Ints(vec![])))
     });
+    if call.attrs.map.contains_key("sizes") && call.attrs.map.contains_key("scales") {
+        return Err(OpError::attribute("sizes", "is given beside scales; leave one of them out"));
+    }
     if let Some(policy) = policy.filter(|policy| policy != "stretch") {
         keep_aspect_ratio(call, graph, &policy)?;
     }
@@ -198,18 +200,14 @@ fn keep_aspect_ratio(call: &mut Call, graph: &Graph, policy: &str) -> Result<(),
             ));
         }
     };
-    // Sizes are rounded here, those of scales cut.
-    let cut = |&len: &usize| (scale * len as f32).fract() >= 0.5;
-    if let Some(len) = lens.iter().find(|len| cut(len)) {
-        return Err(OpError::unsupported(
-            format!(
-                "Resize with keep_aspect_ratio_policy `{policy}` that rounds {len} * {scale} up"
-            ),
-            "give sizes of the same ratio as the picture's",
-        ));
-    }
-    call.map().remove("sizes");
     call.set("scales", Attr::Floats(vec![scale; sizes.len()]));
+    // Sizes are rounded here, halves up, those of scales alone cut.
+    let sizes: Vec<_> = lens.iter().map(|&len| scale * len as f32).collect();
+    call.map().remove("sizes");
+    if sizes.iter().any(|size| size.fract() >= 0.5) {
+        let rounded = sizes.iter().map(|size| (size + 0.5).floor() as i64);
+        call.set("sizes", Attr::Ints(rounded.collect()));
+    }
     Ok(())
 }
 
@@ -339,6 +337,7 @@ pub(super) fn move_constant_inputs(call: &mut Call, graph: &Graph) -> Result<(),
         if let Some(data) = call.constant(graph, input.index, input.name)? {
             let value = super::attribute::attr_of(data);
             call.set(input.name, value);
+            call.attrs.inputs.insert(input.name);
             call.inputs[input.index] = None;
         }
     }

@@ -20,6 +20,23 @@ use crate::dataset::InputSpec;
 /// The oldest operator set that is read.
 pub const MIN_OPSET: i64 = 7;
 
+/// Operators that [`MIN_OPSET`] has as operator set 1 had them: models of them alone may be older.
+const UNCHANGED: &[&str] = &[
+    "Conv",
+    "ConvTranspose",
+    "Flatten",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "LRN",
+    "LogSoftmax",
+    "MaxPool",
+    "Not",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Transpose",
+];
+
 /// The newest operator set that is read.
 pub const MAX_OPSET: i64 = 28;
 
@@ -152,6 +169,11 @@ fn import_model(
     let opset = versions.filter_map(|o| o.version).max().or(other).ok_or_else(|| {
         bad("names no operator set (`opset_import`); export the model again".into())
     })?;
+    let unchanged = |n: &NodeProto| UNCHANGED.contains(&n.op_type.as_deref().unwrap_or_default());
+    let opset = match opset {
+        1..MIN_OPSET if proto.node.iter().all(unchanged) => MIN_OPSET,
+        opset => opset,
+    };
     if !(MIN_OPSET..=MAX_OPSET).contains(&opset) {
         return Err(unsupported(
             &format!("operator set {opset} is"),

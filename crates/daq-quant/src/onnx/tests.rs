@@ -164,6 +164,11 @@ fn what_daq_does_not_have_is_named() {
         (|m| m.graph.as_mut().unwrap().output.clear(), "no output"),
         (|m| m.graph.as_mut().unwrap().node[0].input[0] = "y".into(), "cycle"),
     ];
+    // What operator set 1 had as it is now.
+    let mut old = relu();
+    old.opset_import[0].version = Some(1);
+    old.graph.as_mut().unwrap().node[0].op_type = Some("Softsign".into());
+    assert_eq!(ops(&read_model(&old).unwrap()), ["Softsign"]);
     for (change, part) in cases {
         let error = with(change);
         assert!(error.contains(part), "{part}: {error}");
@@ -237,6 +242,16 @@ fn quantization_goes_to_the_codes() {
         nodes[node].attribute = vec![float(name, 1.0)];
         let (text, output) = (nodes[node].output[0].clone(), error(&one_scale));
         assert!(output.contains(&format!("`{text}`")) && output.contains("is a float"), "{output}");
+    }
+    // A list where a number is asked, and a number where a list is.
+    let mut wrong_type = qdq(&[0.25, 0.125], 0, zeros.clone());
+    for (attribute, part) in [
+        (ints("group", &[1]), "`group`: is a list of integers, must be an integer"),
+        (int("strides", 1), "`strides`: is an integer, must be a list of integers"),
+    ] {
+        wrong_type.graph.as_mut().unwrap().node[3].attribute = vec![attribute];
+        let text = error(&wrong_type);
+        assert!(text.contains("`y`") && text.contains(part), "{text}");
     }
     // Scales that fit a float each, but not together.
     let graph = read_model(&qdq(&[1e38, 1e38], 0, zeros)).unwrap();
@@ -555,14 +570,15 @@ fn one_scale_keeps_the_aspect_ratio() {
             [1, 1, 3, 6],
             [1., 1., 2., 3., 3., 4., 1., 1., 2., 3., 3., 4., 5., 5., 6., 7., 7., 8.].to_vec(),
         ),
+        // 2 * 0.75 is rounded up.
+        ("not_smaller", [1, 3], [1, 1, 2, 3], vec![1., 2., 4., 5., 6., 8.]),
     ] {
         let y = compute(&read_model(&file(policy, &sizes)).unwrap(), std::slice::from_ref(&x));
         assert_eq!(y[0].shape(), shape, "{policy}");
         assert_eq!(y[0].data::<f32>(), want, "{policy}");
     }
     for (policy, sizes, part) in [
-        ("not_smaller", &[1, 3][..], "rounds 2 * 0.75 up"),
-        ("larger", &[1, 3], "stretch, not_larger, not_smaller"),
+        ("larger", &[1, 3][..], "stretch, not_larger, not_smaller"),
         ("not_larger", &[1, 3, 3], "do not fit 2 axes"),
         ("not_larger", &[0, 3], "do not fit"),
     ] {

@@ -116,6 +116,7 @@ fn encode(graph: &Graph, open: &OpenAxes, file: &str) -> Result<Vec<u8>, OnnxErr
 /// The operator set that a node is written in.
 fn since(graph: &Graph, node: &Node) -> i64 {
     match &node.op {
+        Op::Resize(resize) if resize.antialias => 18,
         Op::AveragePool(pool) if pool.window.dilations.iter().any(|&d| d != 1) => 19,
         // Then scale and bias were by group.
         Op::GroupNormalization(norm) if by_group(graph, node, norm.num_groups) => 18,
@@ -146,6 +147,13 @@ impl Writer<'_> {
         let graph = self.graph;
         if let Some(row) = qoperator::row_of(graph, node) {
             return self.qoperator(node, row);
+        }
+        if let Op::Resize(resize) = &node.op
+            && !resize.scales.is_empty()
+            && !resize.sizes.is_empty()
+        {
+            let what = "Resize with sizes that its scale does not give, in an ONNX file,";
+            return Err(OpError::unsupported(what, "write a .daq file"));
         }
         let name_of = |id: &ValueId| graph.values[*id].name.clone();
         let mut inputs: Vec<String> =

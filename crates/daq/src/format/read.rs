@@ -191,7 +191,7 @@ impl Reader<'_> {
                 return Err(format!("attribute `{name}` is given twice"));
             }
         }
-        Ok(Attrs { opset: self.opset.into(), map })
+        Ok(Attrs { opset: self.opset.into(), map, ..Attrs::default() })
     }
 
     fn attr(&self, attr: fb::Attr) -> Found<Attr> {

@@ -707,6 +707,9 @@ impl Emitter<'_> {
         let (&[n, c, in_h, in_w], &[on, oc, h, w]) = (from.as_slice(), to.as_slice()) else {
             return Err("NNAPI has pictures of two axes only".into());
         };
+        if resize.antialias {
+            return Err("NNAPI has no Resize with antialias".into());
+        }
         let exact = resize
             .scales
             .iter()

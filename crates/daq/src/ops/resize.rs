@@ -6,6 +6,7 @@
 //! `(1-dx)*(1-dy)*p00 + dx*(1-dy)*p01 + (1-dx)*dy*p10 + dx*dy*p11` from left to right in f32; where
 //! both pixels of an axis are the same one, each counts one half. `cubic` mixes four pixels of each of
 //! four rows, then those, by Keys' polynomial of the distance; beyond the picture there is its edge.
+//! `antialias` mixes more pixels where it shrinks: distances count by the scale, and shares add up to 1.
 
 use std::ops::Range;
 
@@ -30,6 +31,9 @@ pub enum Coordinates {
     Asymmetric,
     /// `(i + 0.5) / scale`
     TfHalfPixelForNn,
+    /// `roi.start * (m - 1) + i * (roi.end - roi.start) * (m - 1) / (n - 1)`: a part of the picture, with a
+    /// value of its own beyond it.
+    TfCropAndResize,
 }
 
 /// How `nearest` rounds a coordinate.
@@ -68,6 +72,7 @@ const COORDINATES: &[(&str, Coordinates)] = &[
     ("align_corners", Coordinates::AlignCorners),
     ("asymmetric", Coordinates::Asymmetric),
     ("tf_half_pixel_for_nn", Coordinates::TfHalfPixelForNn),
+    ("tf_crop_and_resize", Coordinates::TfCropAndResize),
 ];
 
 const NEAREST: &[(&str, NearestMode)] = &[
@@ -84,10 +89,16 @@ pub struct Resize {
     pub mode: ResizeMode,
     /// Where an output position lies in the input.
     pub coordinates: Coordinates,
+    /// Whether shrinking weighs all pixels; not for `nearest`.
+    pub antialias: bool,
     /// Factors by axis; empty where `sizes` tells.
     pub scales: Vec<f32>,
-    /// Output sizes by axis; empty where `scales` tells.
+    /// Output sizes by axis; empty where `scales` tells. With both, `scales` tell coordinates only.
     pub sizes: Vec<i64>,
+    /// What [`Coordinates::TfCropAndResize`] takes: where the axes begin, then where they end, of 0 to 1.
+    pub roi: Vec<f32>,
+    /// What is beyond the picture there.
+    pub extrapolation: f32,
     /// The axes that scales or sizes speak of; `None` for all.
     pub axes: Option<Vec<i64>>,
 }
@@ -101,6 +112,7 @@ struct Scaled {
     input: usize,
     output: usize,
     scale: f32,
+    roi: [f32; 2],
 }
 
 /// The pixels that one position of an axis mixes cubically, and what each counts.
@@ -124,6 +136,13 @@ impl Scaled {
         let (x, n, m) = (i as f32, self.output as f32, self.input as f32);
         let half = (x + 0.5) / self.scale - 0.5;
         match mode {
+            Coordinates::TfCropAndResize => {
+                let [start, end] = self.roi;
+                match self.output {
+                    1 => 0.5 * (start + end) * (m - 1.0),
+                    _ => start * (m - 1.0) + x * (end - start) * (m - 1.0) / (n - 1.0),
+                }
+            }
             _ if self.scale == 1.0 => x,
             Coordinates::HalfPixel => half,
             Coordinates::HalfPixelSymmetric => {
@@ -150,42 +169,104 @@ impl Scaled {
         (rounded.max(0.0) as usize).min(self.input - 1)
     }
 
-    fn mixes(&self, coordinates: Coordinates) -> Vec<Mix> {
-        let mix = |i| {
-            let last = self.input - 1;
-            let x = self.coordinate(coordinates, i).clamp(0.0, last as f32);
-            let low = (x as usize).min(last);
-            let high = (low + 1).min(last);
-            let share = match low == high {
-                true => [0.5, 0.5],
-                false => [(x - high as f32).abs(), (x - low as f32).abs()],
-            };
-            Mix { at: [low, high], share }
+    fn mix(&self, coordinates: Coordinates, i: usize) -> Mix {
+        let last = self.input - 1;
+        let x = self.coordinate(coordinates, i).clamp(0.0, last as f32);
+        let low = (x as usize).min(last);
+        let high = (low + 1).min(last);
+        let share = match low == high {
+            true => [0.5, 0.5],
+            false => [(x - high as f32).abs(), (x - low as f32).abs()],
         };
-        (0..self.output).map(mix).collect()
+        Mix { at: [low, high], share }
     }
 
-    fn cubics(&self, coordinates: Coordinates, slope: f32, exclude_outside: bool) -> Vec<Cubic> {
-        let cubic = |i| {
-            let x = self.coordinate(coordinates, i);
-            let (low, a, last) = (x.floor(), slope, self.input as f32 - 1.0);
-            let share = |k: usize| {
-                let t = (x - low - (k as f32 - 1.0)).abs();
-                match exclude_outside && !(0.0..=last).contains(&(low + k as f32 - 1.0)) {
-                    true => 0.0,
-                    false if t <= 1.0 => ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0,
-                    false => ((a * t - 5.0 * a) * t + 8.0 * a) * t - 4.0 * a,
-                }
-            };
-            let mut share = [0, 1, 2, 3].map(share);
-            let sum: f32 = share.iter().sum();
-            if exclude_outside && sum != 0.0 {
-                share = share.map(|s| s / sum);
+    fn cubic(&self, coordinates: Coordinates, slope: f32, exclude_outside: bool, i: usize) -> Cubic {
+        let x = self.coordinate(coordinates, i);
+        let (low, last) = (x.floor(), self.input as f32 - 1.0);
+        let share = |k: usize| {
+            let t = (x - low - (k as f32 - 1.0)).abs();
+            match exclude_outside && !(0.0..=last).contains(&(low + k as f32 - 1.0)) {
+                true => 0.0,
+                false => keys(slope, t),
             }
-            let at = |k: usize| (low + k as f32 - 1.0).clamp(0.0, last) as usize;
-            Cubic { at: [0, 1, 2, 3].map(at), share }
         };
-        (0..self.output).map(cubic).collect()
+        let mut share = [0, 1, 2, 3].map(share);
+        let sum: f32 = share.iter().sum();
+        if exclude_outside && sum != 0.0 {
+            share = share.map(|s| s / sum);
+        }
+        let at = |k: usize| (low + k as f32 - 1.0).clamp(0.0, last) as usize;
+        Cubic { at: [0, 1, 2, 3].map(at), share }
+    }
+
+    /// What a position mixes where pixels count by the distance on the smaller of both scales.
+    fn antialiased(&self, mode: ResizeMode, x: f32) -> Vec<(usize, f32)> {
+        let (reach, exclude_outside) = match mode {
+            ResizeMode::Cubic { exclude_outside, .. } => (2.0, exclude_outside),
+            _ => (1.0, false),
+        };
+        let (shrink, last) = (self.scale.min(1.0), self.input as i64 - 1);
+        let (low, far) = (x.floor() as i64, (reach / shrink).ceil() as i64);
+        let tap = |at: i64| {
+            let t = (at as f32 - x).abs() * shrink;
+            let share = match mode {
+                _ if exclude_outside && !(0..=last).contains(&at) => 0.0,
+                ResizeMode::Cubic { slope, .. } => keys(slope, t),
+                _ => (1.0 - t).max(0.0),
+            };
+            (at.clamp(0, last) as usize, share)
+        };
+        let taps: Vec<_> = (low - far + 1..=low + far).map(tap).collect();
+        let sum: f32 = taps.iter().map(|(_, share)| share).sum();
+        taps.into_iter().map(|(at, share)| (at, share / sum)).collect()
+    }
+}
+
+/// Keys' polynomial of a distance.
+fn keys(slope: f32, t: f32) -> f32 {
+    let a = slope;
+    match t {
+        ..=1.0 => ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0,
+        ..=2.0 => ((a * t - 5.0 * a) * t + 8.0 * a) * t - 4.0 * a,
+        _ => 0.0,
+    }
+}
+
+/// The pixels that one position of an axis mixes, and what each counts; `None` beyond the picture.
+type Taps = Option<Vec<(usize, f32)>>;
+
+/// Any resize over channels-last data.
+struct Weighed {
+    rows: Vec<Taps>,
+    columns: Vec<Taps>,
+    in_h: usize,
+    in_w: usize,
+    channels: usize,
+    beyond: f32,
+}
+
+impl Weighed {
+    /// Computes output pixels.
+    fn pixels(&self, x: &[f32], pixels: Range<usize>, y: &mut [f32]) {
+        let (width, channels) = (self.columns.len(), self.channels);
+        for (pixel, y) in pixels.zip(y.chunks_exact_mut(channels)) {
+            let row = pixel / width;
+            let picture = row / self.rows.len();
+            let (row, column) = (&self.rows[row % self.rows.len()], &self.columns[pixel % width]);
+            let (Some(row), Some(column)) = (row, column) else {
+                y.fill(self.beyond);
+                continue;
+            };
+            y.fill(0.0);
+            for (at, row_share) in row {
+                let line = &x[(picture * self.in_h + at) * self.in_w * channels..];
+                for (c, y) in y.iter_mut().enumerate() {
+                    let mixed = column.iter().map(|(at, share)| share * line[at * channels + c]);
+                    *y += row_share * mixed.sum::<f32>();
+                }
+            }
+        }
     }
 }
 
@@ -254,26 +335,48 @@ impl Resize {
             Some(axes) => normalize_axes(axes, rank)?,
             None => (0..rank).collect(),
         };
-        let (name, len) = match self.sizes.is_empty() {
-            true => ("scales", self.scales.len()),
-            false => ("sizes", self.sizes.len()),
-        };
-        if len != axes.len() {
-            let why = format!("has {len} elements for {} axes", axes.len());
-            return Err(OpError::attribute(name, why));
+        let n = axes.len();
+        let crops = self.coordinates == Coordinates::TfCropAndResize;
+        for (name, len, wanted, optional) in [
+            ("scales", self.scales.len(), n, !self.sizes.is_empty()),
+            ("sizes", self.sizes.len(), n, true),
+            ("roi", self.roi.len(), 2 * n, !crops),
+        ] {
+            if len != wanted && !(len == 0 && optional) {
+                let why = format!("has {len} elements for {n} axes");
+                return Err(OpError::attribute(name, why));
+            }
+        }
+        if crops && self.sizes.is_empty() {
+            let what = "Resize by scales of what tf_crop_and_resize takes";
+            return Err(OpError::unsupported(what, "give sizes"));
+        }
+        if let Some(limit) = self.roi.iter().find(|limit| !limit.is_finite()) {
+            return Err(OpError::attribute("roi", format!("has {limit}")));
         }
         let mut all: Vec<_> =
-            shape.iter().map(|&n| Scaled { input: n, output: n, scale: 1.0 }).collect();
+            shape.iter().map(|&n| Scaled { input: n, output: n, scale: 1.0, roi: [0.0, 1.0] }).collect();
         for (i, &axis) in axes.iter().enumerate() {
             let input = shape[axis];
             let (output, scale) = match self.sizes.get(i) {
-                Some(&n) => (n as f64, n as f32 / input as f32),
+                Some(&n) => {
+                    let own = n as f32 / input as f32;
+                    (n as f64, self.scales.get(i).copied().unwrap_or(own))
+                }
                 None => {
                     ((self.scales[i] * input as f32).floor() as f64, self.scales[i])
                 }
             };
-            let fits = scale.is_finite() && scale > 0.0 && (1.0..=MOST_PIXELS).contains(&output);
-            if axis < 2 && scale != 1.0 {
+            let fits = scale.is_finite()
+                && scale > 0.0
+                && (1.0..=MOST_PIXELS).contains(&output)
+                // Sizes and scales together are those that rounding tells apart.
+                && (self.sizes.is_empty() || (f64::from(scale) * input as f64 - output).abs() < 0.51);
+            let roi = match crops {
+                true => [self.roi[i], self.roi[n + i]],
+                false => [0.0, 1.0],
+            };
+            if axis < 2 && (scale != 1.0 || roi != [0.0, 1.0]) {
                 let what = format!("Resize of axis {axis} (batch or channels)");
                 return Err(OpError::unsupported(what, "resize the spatial axes alone"));
             }
@@ -282,16 +385,46 @@ impl Resize {
                 return Err(shape_error(why, inputs));
             }
             if axis >= 2 {
-                all[axis] = Scaled { input, output: output as usize, scale };
+                all[axis] = Scaled { input, output: output as usize, scale, roi };
             }
         }
-        let row = Scaled { input: 1, output: 1, scale: 1.0 };
+        let row = Scaled { input: 1, output: 1, scale: 1.0, roi: [0.0, 1.0] };
         Ok(if rank == 4 { [all[2], all[3]] } else { [row, all[2]] })
     }
 
     fn linear(&self, [h, w]: [Scaled; 2], channels: usize) -> Linear {
-        let (rows, columns) = (h.mixes(self.coordinates), w.mixes(self.coordinates));
-        Linear { rows, columns, in_h: h.input, in_w: w.input, channels }
+        let axis = |axis: Scaled| (0..axis.output).map(|i| axis.mix(self.coordinates, i)).collect();
+        Linear { rows: axis(h), columns: axis(w), in_h: h.input, in_w: w.input, channels }
+    }
+
+    /// Whether it is computed as [`Weighed`].
+    fn is_weighed(&self) -> bool {
+        self.antialias || self.coordinates == Coordinates::TfCropAndResize
+    }
+
+    fn weighed(&self, [h, w]: [Scaled; 2], channels: usize) -> Weighed {
+        let taps = |axis: &Scaled, i: usize| {
+            let x = axis.coordinate(self.coordinates, i);
+            let crops = self.coordinates == Coordinates::TfCropAndResize;
+            if crops && !(0.0..=axis.input as f32 - 1.0).contains(&x) {
+                return None;
+            }
+            Some(match self.mode {
+                ResizeMode::Nearest(mode) => vec![(axis.nearest(mode, self.coordinates, i), 1.0)],
+                mode if self.antialias => axis.antialiased(mode, x),
+                ResizeMode::Linear => {
+                    let Mix { at, share } = axis.mix(self.coordinates, i);
+                    at.into_iter().zip(share).collect()
+                }
+                ResizeMode::Cubic { slope, exclude_outside } => {
+                    let Cubic { at, share } = axis.cubic(self.coordinates, slope, exclude_outside, i);
+                    at.into_iter().zip(share).collect()
+                }
+            })
+        };
+        let axis = |axis: Scaled| (0..axis.output).map(|i| taps(&axis, i)).collect();
+        let (rows, columns, beyond) = (axis(h), axis(w), self.extrapolation);
+        Weighed { rows, columns, in_h: h.input, in_w: w.input, channels, beyond }
     }
 
     fn cubic(
@@ -300,7 +433,8 @@ impl Resize {
         channels: usize,
         (slope, exclude_outside): (f32, bool),
     ) -> CubicResize {
-        let axis = |axis: Scaled| axis.cubics(self.coordinates, slope, exclude_outside);
+        let of = |axis: &Scaled, i| axis.cubic(self.coordinates, slope, exclude_outside, i);
+        let axis = |axis: Scaled| (0..axis.output).map(|i| of(&axis, i)).collect();
         CubicResize { rows: axis(h), columns: axis(w), in_h: h.input, in_w: w.input, channels }
     }
 
@@ -363,9 +497,7 @@ impl Operator for Resize {
         let cubic = ResizeMode::Cubic { slope, exclude_outside };
         let modes = [("nearest", nearest), ("linear", linear), ("cubic", cubic)];
         let mode = choice(attrs, "mode", nearest, &modes)?;
-        if attrs.flag("antialias", false)? {
-            return Err(OpError::unsupported("Resize with antialias", "export without it"));
-        }
+        let antialias = attrs.flag("antialias", false)? && mode != nearest;
         choice(attrs, "keep_aspect_ratio_policy", (), &[("stretch", ())])?;
         let scales = match attrs.map.get("scales") {
             Some(Attr::Ints(empty)) if empty.is_empty() => None,
@@ -375,14 +507,16 @@ impl Operator for Resize {
             Some(Attr::Floats(empty)) if empty.is_empty() => None,
             _ => attrs.get_ints("sizes")?,
         };
+        let coordinates =
+            choice(attrs, "coordinate_transformation_mode", coordinates, COORDINATES)?;
+        let crops = coordinates == Coordinates::TfCropAndResize;
+        let roi = if crops { attrs.get_floats("roi")? } else { None };
         Ok(Resize {
             mode,
-            coordinates: choice(
-                attrs,
-                "coordinate_transformation_mode",
-                coordinates,
-                COORDINATES,
-            )?,
+            coordinates,
+            antialias,
+            roi: roi.unwrap_or_default(),
+            extrapolation: if crops { attrs.float("extrapolation_value", 0.0)? } else { 0.0 },
             scales: scales.unwrap_or_default(),
             sizes: sizes.unwrap_or_default(),
             axes: attrs.get_ints("axes")?,
@@ -402,8 +536,12 @@ impl Operator for Resize {
                 .with("cubic_coeff_a", Attr::Float(slope))
                 .with("exclude_outside", Attr::Int(exclude_outside.into())),
         };
+        let crops = self.coordinates == Coordinates::TfCropAndResize;
         attrs
             .with("coordinate_transformation_mode", name_of(COORDINATES, &self.coordinates))
+            .with_some("antialias", self.antialias.then_some(Attr::Int(1)))
+            .with_some("roi", crops.then(|| Attr::Floats(self.roi.clone())))
+            .with_some("extrapolation_value", crops.then_some(Attr::Float(self.extrapolation)))
             .with_some("scales", scales)
             .with_some("sizes", sizes)
             .with_some("axes", self.axes.clone().map(ints))
@@ -412,8 +550,8 @@ impl Operator for Resize {
     fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
         let x = required(inputs, 0)?;
         moved(x.dtype, x.shape.clone(), inputs)?;
-        if !matches!(self.mode, ResizeMode::Nearest(_)) {
-            let allowed = "f32, u8, i8 where linear or cubic";
+        if !matches!(self.mode, ResizeMode::Nearest(_)) || self.is_weighed() {
+            let allowed = "f32, u8, i8 where pixels are mixed";
             allow(inputs, 0, &[DType::F32, DType::U8, DType::I8], allowed)?;
         }
         let [h, w] = self.scaled(inputs)?;
@@ -430,6 +568,10 @@ impl Operator for Resize {
         let pixels = || 0..y.shape.iter().product::<usize>() / channels;
         match self.mode {
             _ if y.is_empty() => {}
+            _ if self.is_weighed() => {
+                let weighed = self.weighed(scaled, channels);
+                weighed.pixels(x.data::<f32>(), pixels(), y.data_mut());
+            }
             ResizeMode::Nearest(mode) => {
                 let moves = self.moves(mode, scaled, x.shape);
                 moves.run(x.dtype.size(), 0, x.bytes, y.bytes, None);
@@ -451,6 +593,7 @@ impl Operator for Resize {
 
     fn quantization(&self) -> Quantization {
         match self.mode {
+            _ if self.is_weighed() => Quantization::FloatInside,
             ResizeMode::Nearest(_) => Quantization::Moves,
             ResizeMode::Linear => Quantization::Averages,
             // It overshoots, so that the output has a range of its own.
@@ -467,6 +610,15 @@ impl Operator for Resize {
         let (channels, width) = (x.shape[x.shape.len() - 1], scaled[1].output);
         let floats = x.dtype == DType::F32 && y.dtype == DType::F32;
         match self.mode {
+            _ if self.is_weighed() && floats => {
+                let weighed = self.weighed(scaled, channels);
+                return compiled("resize_weighed_f32", move |inputs, y, pool| {
+                    let x = inputs[0].expect("checked by infer").data::<f32>();
+                    let run = |pixels, y: &mut [f32]| weighed.pixels(x, pixels, y);
+                    over_pixels(pool, y.data_mut(), channels, width, run);
+                });
+            }
+            _ if self.is_weighed() => return None,
             ResizeMode::Nearest(mode) => {
                 let moves = self.moves(mode, scaled, x.shape);
                 return Some(Box::new(MoveKernel { moves, fill: 0 }));
@@ -682,6 +834,87 @@ mod tests {
         }
     }
 
+    fn assert_mixes(op: Resize, x: &Tensor, expected: &[f32]) {
+        assert_eq!(Resize::from_attrs(&op.to_attrs()), Ok(op.clone()));
+        let what = format!("{op:?}");
+        let y = evaluate_plain(&op.into(), &[Some(x)]).unwrap();
+        let y = y[0].data::<f32>();
+        let close = y.iter().zip(expected).all(|(a, b): (&f32, &f32)| (a - b).abs() < 3e-6);
+        assert!(y.len() == expected.len() && close, "{what} {y:?}");
+    }
+
+    #[test]
+    fn antialias_as_onnxruntime_mixes() {
+        let data = [1f32, 3., 2., 6., 5., 7., 5., 4., 0., 2., 2., 8., 1., 3., 9., 4., 4., 6., 2., 1.];
+        let x = Tensor::from_slice(&[1, 1, 4, 5], &data);
+        let cubic = |slope, exclude_outside| ResizeMode::Cubic { slope, exclude_outside };
+        for (mode, scales, expected) in [
+            (ResizeMode::Linear, [0.6, 0.5], &[3.375, 3.3906252, 4.541667, 3.3472226][..]),
+            (cubic(-0.75, false), [0.6, 0.5], &[3.5128012, 3.2439287, 5.0459, 2.9459627]),
+            (
+                cubic(-0.5, true),
+                [0.5, 1.4],
+                &[
+                    3.7184465, 4.284358, 4.0774527, 2.6487603, 2.8012798, 3.5980976, 4.3228354,
+                    3.4116988, 5.0758915, 5.639533, 3.6157026, 2.1876128, 3.0995514, 4.790219,
+                ],
+            ),
+        ] {
+            let op = resize("linear", "half_pixel", "floor", &[1.0, 1.0, scales[0], scales[1]]);
+            assert_mixes(Resize { mode, antialias: true, ..op }, &x, expected);
+        }
+        let (antialias, sizes) = (true, vec![1, 1, 2, 3]);
+        let op = Resize { antialias, sizes, ..resize("linear", "align_corners", "floor", &[]) };
+        assert_mixes(op, &x, &[2.7222223, 3.166667, 4.305556, 3.8333335, 4.2500005, 2.8333333]);
+    }
+
+    #[test]
+    fn a_part_of_the_picture_as_onnxruntime_takes_it() {
+        let crop = |mode, sizes: [i64; 2], roi: [f32; 4]| Resize {
+            sizes: vec![1, 1, sizes[0], sizes[1]],
+            roi: vec![0.0, 0.0, roi[0], roi[1], 1.0, 1.0, roi[2], roi[3]],
+            extrapolation: 9.0,
+            ..resize(mode, "tf_crop_and_resize", "round_prefer_floor", &[])
+        };
+        let beyond = [0.25, 0.5, 1.0, 1.2];
+        for (mode, expected) in [
+            ("nearest", [3.0, 3.0, 2.0, 9.0, 5.0, 5.0, 4.0, 9.0, 5.0, 5.0, 4.0, 9.0]),
+            (
+                "linear",
+                [
+                    3.5, 3.0333333, 2.5666666, 9.0, 4.25, 3.7833333, 3.3166666, 9.0, 5.0,
+                    4.5333333, 4.0666666, 9.0,
+                ],
+            ),
+            (
+                "cubic",
+                [
+                    3.453125, 3.0994947, 2.509713, 9.0, 4.279297, 3.7611663, 3.3307442, 9.0, 5.0,
+                    4.3383694, 4.0469627, 9.0,
+                ],
+            ),
+        ] {
+            assert_mixes(crop(mode, [3, 4], beyond), &picture(), &expected);
+        }
+        // By hand: of an axis whose size stays, onnxruntime takes all.
+        assert_mixes(crop("linear", [1, 3], [0.0, 0.5, 0.5, 1.0]), &picture(), &[3.5, 3.0, 2.5]);
+        let lower = crop("linear", [2, 3], [0.5, 0.0, 1.0, 1.0]);
+        assert_mixes(lower, &picture(), &[4.0, 4.0, 3.0, 7.0, 5.0, 4.0]);
+        let infer = |op: Resize| op.infer(&[Some(Spec::new(DType::F32, &[1, 1, 2, 3]))]);
+        let whole = crop("linear", [1, 3], [0.0, 0.0, 1.0, 1.0]);
+        assert!(infer(whole.clone()).is_ok());
+        for op in [
+            Resize { roi: vec![], ..whole.clone() },
+            Resize { roi: vec![0.5, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0], ..whole.clone() },
+            Resize { roi: vec![f32::NAN; 8], ..whole.clone() },
+            Resize { sizes: vec![], scales: vec![1.0; 4], ..whole.clone() },
+            // No size of that scale.
+            Resize { scales: vec![1.0, 1.0, 1e-30, 1.0], ..whole },
+        ] {
+            assert!(infer(op.clone()).is_err(), "{op:?}");
+        }
+    }
+
     #[test]
     fn sizes_axes_and_one_dimension() {
         let op = Resize { scales: vec![], sizes: vec![3, 4], axes: Some(vec![-2, 3]), ..resize("linear", "asymmetric", "floor", &[]) };
@@ -704,16 +937,21 @@ mod tests {
                 (24, "linear", [2.0, 1.3]),
                 (3, "linear", [0.6, 1.0]),
                 (5, "cubic", [1.7, 0.6]),
+                (4, "antialiased", [0.4, 0.6]),
             ]
         {
-            let op = resize(mode, "half_pixel", "floor", &[1.0, 1.0, scales[0], scales[1]]);
+            let antialias = mode == "antialiased";
+            let scales = [1.0, 1.0, scales[0], scales[1]];
+            let name = if antialias { "linear" } else { mode };
+            let op = Resize { antialias, ..resize(name, "half_pixel", "floor", &scales) };
             let spec = Spec::new(DType::F32, &[2, channels, 7, 9]);
             let shape = Layout::ChannelsLast.physical(&op.infer(&[Some(spec)]).unwrap()[0].shape);
             let (x, op) = (noise(&[2, 7, 9, channels]), Op::from(op));
             assert_kernel_is_run(&op, &[Some((&x, None))], &[], (DType::F32, &shape, None), true);
             let x = code_noise(DType::U8, &[2, 7, 9, channels]);
             let out = (DType::U8, shape.as_slice(), Some(&yq));
-            assert_kernel_is_run(&op, &[Some((&x, Some(&xq)))], &[], out, mode != "cubic");
+            let on_codes = mode == "nearest" || mode == "linear";
+            assert_kernel_is_run(&op, &[Some((&x, Some(&xq)))], &[], out, on_codes);
         }
     }
 
@@ -735,7 +973,7 @@ mod tests {
         ] {
             assert!(op(&scales).infer(&spec(&shape)).is_err(), "{scales:?} {shape:?}");
         }
-        for (name, value) in [("mode", "area"), ("coordinate_transformation_mode", "tf_crop_and_resize")] {
+        for (name, value) in [("mode", "area"), ("coordinate_transformation_mode", "half")] {
             assert!(Resize::from_attrs(&Attrs::new().with(name, Attr::Str(value.into()))).is_err());
         }
     }
