@@ -151,6 +151,7 @@ pub fn quantize<'py>(
     let recipe = Recipe {
         method,
         recovery: recovery.unwrap_or_default(),
+        two_parts: Vec::new(),
         options: options.clone(),
         workers: workers.clamp(1, 1024),
         batch_size: 1,

@@ -11,6 +11,7 @@ use daq_quant::evaluate::Classes;
 use daq_quant::preprocess_check::{self, PreprocessCheck};
 use daq_quant::recover::absorption::{self, ABSORBED};
 use daq_quant::recover::equalize::{self, EQUALIZED};
+use daq_quant::recover::two_parts::{self, TWO_PARTS};
 use daq_quant::report::{Suggestions, Trial};
 use daq_quant::samples::PreparedDataset;
 
@@ -82,6 +83,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     let made = |key| quantized.metadata.get(key);
     if made(EQUALIZED).is_some_and(|scales| !equalize::repeat(&mut float, scales))
         || made(ABSORBED).is_some_and(|shifts| !absorption::repeat(&mut float, shifts))
+        || made(TWO_PARTS).is_some_and(|parts| !two_parts::repeat(&mut float, parts))
     {
         let (quantized, float) = (args.quantized.display(), args.float.display());
         bail!("{quantized} was made of another model than {float}; give its own float model");

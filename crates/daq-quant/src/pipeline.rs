@@ -14,7 +14,7 @@ use crate::quantize::{
 };
 use crate::recover::moments::{AllMoments, moments};
 use crate::recover::statistics::statistics;
-use crate::recover::{absorption, activation_bias, equalize};
+use crate::recover::{absorption, activation_bias, equalize, two_parts};
 use crate::saved::Part;
 
 /// Samples that biases are corrected on, layer by layer.
@@ -116,6 +116,8 @@ pub struct Recipe {
     pub method: CalibrationMethod,
     /// The recovery passes.
     pub recovery: Recovery,
+    /// Products that read their input in two parts; see [`two_parts`].
+    pub two_parts: Vec<String>,
     /// What to quantize; its switches of recovery passes follow `recovery`.
     pub options: QuantizeOptions,
     /// Threads.
@@ -198,6 +200,11 @@ pub fn prepare(
         progress.stage("measuring channels", samples.len());
         let statistics = statistics(&float, samples, recipe.workers, &step)?;
         absorbed = absorption::absorb(&mut float, &statistics);
+    }
+    if !recipe.two_parts.is_empty() {
+        progress.stage("measuring channels", samples.len());
+        let statistics = statistics(&float, samples, recipe.workers, &step)?;
+        two_parts::split(&mut float, &recipe.two_parts, &statistics)?;
     }
     progress.stage("calibrating", samples.len());
     let options = CalibrateOptions {

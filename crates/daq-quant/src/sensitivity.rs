@@ -1,5 +1,5 @@
 //! Where the noise of an 8-bit model comes from, and which operators to leave in float so that most of it
-//! goes for the least arithmetic.
+//! goes for the least arithmetic; or to give two products, where only the rounding of their input counts.
 //!
 //! Each rounding is measured alone, in the float model: a tensor for one of its readers, or the weights of
 //! one operator. Noise of small roundings adds up, so what remains with some operators in float is the sum
@@ -7,18 +7,28 @@
 //! in float; hence pairs of neighbours count, not single operators only: an addition beside another costs
 //! no multiplication and ends a rounding. What a product of codes computes stays as it is for every reader in
 //! float, though the product is in 8 bits: a depthwise convolution in float multiplies little and ends the
-//! rounding of what it reads.
+//! rounding of what it reads. A product that reads its input in two parts
+//! ([`two_parts`]) stays in 8 bits and ends most of that rounding, if the input is
+//! there as floats.
 
 use std::collections::BTreeSet;
+use std::slice;
 
 use daq::ops::{DequantizeLinear, Quantization, QuantizeLinear, eval};
 use daq::{DType, Graph, Node, Op, Tensor, Value, ValueId};
 
 use crate::passes::unique;
 use crate::quantize::{Decision, Quantized, gives_floats};
+use crate::recover::two_parts;
 
-/// The share of a model's arithmetic that an operator in float costs beside its own.
-const OVERHEAD: f64 = 0.002;
+/// What a float that is computed or rounded costs, in multiplications: it goes through memory.
+const ELEMENT: f64 = 16.0;
+
+/// What a second product in 8 bits costs beside one in float.
+const SECOND: f64 = 0.3;
+
+/// The part of a rounding's noise that is left by reading in two parts.
+const LEFT: f64 = 0.1;
 
 /// A part of the model that is in 8 bits or in float as a whole: an operator, with the activation that
 /// it absorbs and with operators that follow their input.
@@ -46,11 +56,54 @@ struct Source {
     noise: f64,
 }
 
+/// What becomes of units.
+#[derive(Clone, Debug, Default)]
+struct Choice {
+    /// In float.
+    in_float: BTreeSet<Unit>,
+    /// Read their input in two parts.
+    in_parts: BTreeSet<Unit>,
+}
+
+impl Choice {
+    fn of(in_float: impl Into<BTreeSet<Unit>>, in_parts: impl Into<BTreeSet<Unit>>) -> Choice {
+        Choice { in_float: in_float.into(), in_parts: in_parts.into() }
+    }
+
+    /// What is left of it after what has been chosen.
+    fn beyond(&self, chosen: &Choice) -> Choice {
+        let new = |unit: &&Unit| !chosen.in_float.contains(unit);
+        let in_parts = self.in_parts.difference(&chosen.in_parts).filter(new);
+        Choice::of(&self.in_float - &chosen.in_float, in_parts.copied().collect::<BTreeSet<_>>())
+    }
+
+    fn with(&self, more: &Choice) -> Choice {
+        Choice::of(&self.in_float | &more.in_float, &self.in_parts | &more.in_parts)
+    }
+}
+
+/// A step to less noise.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Step {
+    /// Names to leave in float.
+    pub exclude: Vec<String>,
+    /// Products to read their input in two parts.
+    pub two_parts: Vec<String>,
+    /// The share of the model's arithmetic that it leaves in float.
+    pub share: f64,
+}
+
 impl Source {
-    /// Whether it remains when some units are in float.
-    fn remains(&self, in_float: &BTreeSet<Unit>) -> bool {
-        let codes = |unit: Option<Unit>| unit.is_some_and(|unit| !in_float.contains(&unit));
-        codes(self.to) || codes(self.from) && !self.exact
+    /// The part of it that remains.
+    fn remains(&self, choice: &Choice) -> f64 {
+        let codes = |unit: Option<Unit>| unit.is_some_and(|unit| !choice.in_float.contains(&unit));
+        let in_parts = |unit| choice.in_parts.contains(&unit);
+        match self.rounding {
+            _ if codes(self.from) && !self.exact => 1.0,
+            _ if !codes(self.to) => 0.0,
+            Rounding::Input(_, 0) if self.to.is_some_and(in_parts) => LEFT,
+            _ => 1.0,
+        }
     }
 }
 
@@ -60,15 +113,19 @@ pub struct Sensitivity<'a> {
     quantized: &'a Graph,
     /// For each unit the names that leave it in float.
     names: Vec<Vec<String>>,
+    /// For each unit the product that can read its input in two parts.
+    products: Vec<Option<String>>,
     /// For each unit its share of the arithmetic.
     macs: Vec<f64>,
+    /// For each unit what the floats that it reads and computes cost, as a share of the arithmetic.
+    elements: Vec<f64>,
     sources: Vec<Source>,
 }
 
 impl<'a> Sensitivity<'a> {
     /// The roundings of a quantized model; none is measured yet.
     pub fn new(float: &'a Graph, quantized: &'a Quantized) -> Sensitivity<'a> {
-        let (units, names, macs) = units(float, &quantized.decisions);
+        let (units, names, macs, elements) = units(float, &quantized.decisions);
         let quantized = &quantized.graph;
         let producers = float.producers();
         let unit_of = |id: ValueId| producers[id].and_then(|node| units[node]);
@@ -103,8 +160,17 @@ impl<'a> Sensitivity<'a> {
             let (from, rounding) = (unit_of(*id), Rounding::Output(i));
             sources.push(Source { from, to: None, rounding, exact: false, noise: 0.0 });
         }
-        sources.retain(|s| s.remains(&BTreeSet::new()));
-        Sensitivity { float, quantized, names, macs, sources }
+        sources.retain(|s| s.remains(&Choice::default()) > 0.0);
+        let mut products = vec![None; names.len()];
+        for (node, unit) in float.nodes.iter().zip(&units) {
+            let name = float.node_name(node).to_string();
+            if let Some(unit) =
+                unit.filter(|_| two_parts::check(float, slice::from_ref(&name)).is_ok())
+            {
+                products[unit] = Some(name);
+            }
+        }
+        Sensitivity { float, quantized, names, products, macs, elements, sources }
     }
 
     /// How many roundings there are.
@@ -138,32 +204,44 @@ impl<'a> Sensitivity<'a> {
         Ok(())
     }
 
-    /// Names to leave in float, step by step: each time the operator, or the neighbours, that end the
-    /// most noise for their arithmetic.
-    pub fn order(&self) -> Vec<Vec<String>> {
-        let mut in_float = BTreeSet::new();
+    /// What to do step by step: each time what ends the most noise for its arithmetic.
+    pub fn order(&self) -> Vec<Step> {
+        let mut chosen = Choice::default();
         let mut order = Vec::new();
-        while in_float.len() < self.names.len() {
-            let Some(next) = self.next(&in_float) else { break };
-            order.push(next.iter().flat_map(|&unit| self.names[unit].clone()).collect());
-            in_float.extend(next);
+        while let Some(next) = self.next(&chosen) {
+            order.push(Step {
+                exclude: next.in_float.iter().flat_map(|&u| self.names[u].clone()).collect(),
+                two_parts: next.in_parts.iter().filter_map(|&u| self.products[u].clone()).collect(),
+                share: next.in_float.iter().map(|&u| self.macs[u]).sum(),
+            });
+            chosen = chosen.with(&next);
         }
         order
     }
 
-    fn next(&self, in_float: &BTreeSet<Unit>) -> Option<BTreeSet<Unit>> {
-        let singles = (0..self.names.len()).map(|unit| BTreeSet::from([unit]));
-        let pairs = self.sources.iter().filter_map(|s| Some(BTreeSet::from([s.from?, s.to?])));
-        let mut best: Option<(f64, BTreeSet<Unit>)> = None;
-        for step in singles.chain(pairs) {
-            let step: BTreeSet<Unit> = step.difference(in_float).copied().collect();
-            if step.is_empty() {
+    /// An operator in float or with its input in two parts, or that together with the one before in float.
+    fn next(&self, chosen: &Choice) -> Option<Choice> {
+        let parts = |unit: Unit| self.products[unit].is_some();
+        let units = 0..self.names.len();
+        let singles = units.clone().map(|u| Choice::of([u], []));
+        let in_parts = units.filter(|&u| parts(u)).map(|u| Choice::of([], [u]));
+        let neighbours = || self.sources.iter().filter_map(|s| Some((s.from?, s.to?)));
+        let pairs = neighbours().map(|(from, to)| Choice::of([from, to], []));
+        let before = neighbours().filter(|&(from, to)| from != to && parts(to));
+        let before = before.map(|(from, to)| Choice::of([from], [to]));
+        let mut best: Option<(f64, Choice)> = None;
+        for step in singles.chain(in_parts).chain(pairs).chain(before) {
+            let step = step.beyond(chosen);
+            if step.in_float.is_empty() && step.in_parts.is_empty() {
                 continue;
             }
-            let after = in_float.union(&step).copied().collect();
-            let ends = |s: &&Source| s.remains(in_float) && !s.remains(&after);
-            let gain: f64 = self.sources.iter().filter(ends).map(|s| s.noise).sum();
-            let cost: f64 = step.iter().map(|&unit| self.macs[unit] + OVERHEAD).sum();
+            let after = chosen.with(&step);
+            let ends = |s: &Source| s.noise * (s.remains(chosen) - s.remains(&after));
+            let gain: f64 = self.sources.iter().map(ends).sum();
+            let float = step.in_float.iter().map(|&u| self.macs[u] + self.elements[u]);
+            // The parts are made of the input, and the output is added up.
+            let parts = |&u: &Unit| SECOND * self.macs[u] + 2.0 * self.elements[u];
+            let cost = float.chain(step.in_parts.iter().map(parts)).sum::<f64>();
             if best.as_ref().is_none_or(|(most, _)| gain / cost > *most) {
                 best = Some((gain / cost, step));
             }
@@ -172,12 +250,19 @@ impl<'a> Sensitivity<'a> {
     }
 }
 
-/// The unit of each node, where it is in 8 bits; names and share of the arithmetic of each unit.
-fn units(float: &Graph, decisions: &[Decision]) -> (Vec<Option<Unit>>, Vec<Vec<String>>, Vec<f64>) {
+/// The unit of each node, where it is in 8 bits; names, share of the arithmetic, and what its floats cost of
+/// each unit.
+type Units = (Vec<Option<Unit>>, Vec<Vec<String>>, Vec<f64>, Vec<f64>);
+
+fn units(float: &Graph, decisions: &[Decision]) -> Units {
     let producers = float.producers();
     let total = decisions.iter().map(|d| d.macs).sum::<u64>().max(1) as f64;
     let mut units: Vec<Option<Unit>> = vec![None; float.nodes.len()];
-    let (mut names, mut macs) = (Vec::<Vec<String>>::new(), Vec::new());
+    let (mut names, mut macs, mut elements) = (Vec::<Vec<String>>::new(), Vec::new(), Vec::new());
+    let size = |id: &ValueId| match &float.values[*id] {
+        Value { data: None, shape, .. } => shape.iter().product::<usize>() as f64,
+        _ => 0.0,
+    };
     for (i, (node, decision)) in float.nodes.iter().zip(decisions).enumerate() {
         if decision.float_because.is_some() {
             continue;
@@ -191,6 +276,8 @@ fn units(float: &Graph, decisions: &[Decision]) -> (Vec<Option<Unit>>, Vec<Vec<S
             None => {
                 names.push(Vec::new());
                 macs.push(0.0);
+                let all = node.inputs.iter().flatten().chain(&node.outputs).map(size);
+                elements.push(ELEMENT * all.sum::<f64>() / total);
                 names.len() - 1
             }
         };
@@ -201,7 +288,7 @@ fn units(float: &Graph, decisions: &[Decision]) -> (Vec<Option<Unit>>, Vec<Vec<S
         macs[unit] += decision.macs as f64 / total;
         units[i] = Some(unit);
     }
-    (units, names, macs)
+    (units, names, macs, elements)
 }
 
 /// The value of codes that a float value became, or that it is quantized to.
@@ -282,12 +369,14 @@ mod tests {
     use crate::quantize::{QuantizeOptions, quantize};
     use crate::range::Range;
 
-    /// `a = relu(conv(x))`, `b = a + x`, `c = b + x`, `y = conv(c)`.
-    fn model() -> (Graph, Quantized) {
+    /// `a = relu(conv(x))`, `b = a + x`, `c = b + x`, `y = conv(c)`, where convolutions double.
+    fn model(channels: usize) -> (Graph, Quantized) {
         let mut g = Graph::default();
-        let shape = [1, 1, 2, 2];
+        let shape = [1, channels, 2, 2];
         let x = g.add_value(Value::new("x", DType::F32, &shape));
-        let w = Tensor::from_slice(&[1, 1, 1, 1], &[2f32]);
+        let diagonal = |i: usize| if i.is_multiple_of(channels + 1) { 2f32 } else { 0.0 };
+        let w: Vec<f32> = (0..channels * channels).map(diagonal).collect();
+        let w = Tensor::from_slice(&[channels, channels, 1, 1], &w);
         let mut node = |op: &str, inputs: &[ValueId], output: &str| {
             let op = Op::from_attrs(op, &Attrs::new()).unwrap().unwrap();
             let mut inputs: Vec<_> = inputs.iter().map(|&i| Some(i)).collect();
@@ -313,7 +402,7 @@ mod tests {
 
     #[test]
     fn what_ends_most_noise_for_its_arithmetic_comes_first() {
-        let (float, quantized) = model();
+        let (float, quantized) = model(1);
         let mut found = Sensitivity::new(&float, &quantized);
         // x three times, a, b, c, y, and two weights.
         assert_eq!(found.len(), 9);
@@ -322,7 +411,7 @@ mod tests {
             let rounds = graph.nodes.iter().find(|n| n.op.name() == "DequantizeLinear");
             let rounded = rounds.map(|n| graph.values[n.outputs[0]].name.as_str());
             Ok::<_, Infallible>(Some(match rounded {
-                Some("b_rounded") => 5.0,
+                Some("b_rounded") => 60.0,
                 Some("y_rounded") => 8.0,
                 Some(_) => 0.0,
                 // The weights of the convolutions.
@@ -333,17 +422,17 @@ mod tests {
         // The additions multiply nothing and together end the rounding between them; the output's
         // rounding goes with the last convolution; what is absorbed goes with the first.
         let order = found.order();
-        assert_eq!(order[0], ["Add_b", "Add_c"]);
-        assert_eq!(order[1], ["Conv_y"]);
-        assert_eq!(order[2], ["Conv_conv", "Relu_a"]);
-        assert_eq!(order.len(), 3);
+        let names: Vec<_> = order.iter().map(|s| s.exclude.join(" ")).collect();
+        assert_eq!(names, ["Add_b Add_c", "Conv_y", "Conv_conv Relu_a"]);
+        // Each convolution is half of the arithmetic.
+        assert_eq!(order.iter().map(|s| s.share).collect::<Vec<_>>(), [0.0, 0.5, 0.5]);
     }
 
     /// The convolution gives what its activation clamps as floats to an addition in float, and still
     /// multiplies codes; what the addition gives to the next is rounded as long as that is in 8 bits.
     #[test]
     fn a_reader_in_float_ends_what_a_product_rounds() {
-        let (float, quantized) = model();
+        let (float, quantized) = model(1);
         let mut found = Sensitivity::new(&float, &quantized);
         let noise = |graph: &Graph| {
             let rounds = graph.nodes.iter().find(|n| n.op.name() == "DequantizeLinear");
@@ -351,17 +440,41 @@ mod tests {
             Ok::<_, Infallible>(Some(if name == Some("a_rounded") { 3.0 } else { 0.0 }))
         };
         found.measure(&noise).unwrap();
-        assert_eq!(found.order()[0], ["Add_b"]);
+        assert_eq!(found.order()[0].exclude, ["Add_b"]);
         let a = found.sources.iter().find(|s| s.noise == 3.0).unwrap();
         let (conv, add) = (a.from.unwrap(), a.to.unwrap());
-        assert!(a.remains(&BTreeSet::from([conv])) && !a.remains(&BTreeSet::from([add])));
+        let remain = |s: &Source, unit| s.remains(&Choice::of([unit], []));
+        assert_eq!((remain(a, conv), remain(a, add)), (1.0, 0.0));
         let b = found.sources.iter().find(|s| s.from == Some(add)).unwrap();
-        assert!(b.remains(&BTreeSet::from([add])) && b.remains(&BTreeSet::from([b.to.unwrap()])));
+        assert_eq!((remain(b, add), remain(b, b.to.unwrap())), (1.0, 1.0));
+    }
+
+    /// The last convolution reads what an addition computes: in two parts once that is in float.
+    #[test]
+    fn an_input_in_two_parts_costs_less_than_a_product_in_float() {
+        let (float, quantized) = model(256);
+        let mut found = Sensitivity::new(&float, &quantized);
+        let noise = |graph: &Graph| {
+            let rounds = graph.nodes.iter().find(|n| n.op.name() == "DequantizeLinear");
+            let name = rounds.map(|n| graph.values[n.outputs[0]].name.as_str());
+            Ok::<_, Infallible>(Some(if name == Some("c_rounded") { 3.0 } else { 0.0 }))
+        };
+        found.measure(&noise).unwrap();
+        let first = &found.order()[0];
+        assert_eq!(
+            (first.exclude.join(" "), first.two_parts.join(" ")),
+            ("Add_c".into(), "Conv_y".into())
+        );
+        let c = found.sources.iter().find(|s| s.noise == 3.0).unwrap();
+        let (add, conv) = (c.from.unwrap(), c.to.unwrap());
+        assert_eq!(c.remains(&Choice::of([], [conv])), 1.0);
+        assert_eq!(c.remains(&Choice::of([add], [])), 1.0);
+        assert_eq!(c.remains(&Choice::of([add], [conv])), LEFT);
     }
 
     #[test]
     fn stopping_leaves_the_rest_unmeasured() {
-        let (float, quantized) = model();
+        let (float, quantized) = model(1);
         let mut found = Sensitivity::new(&float, &quantized);
         found.measure(&|_| Ok::<_, Infallible>(None)).unwrap();
         assert!(found.sources.iter().all(|s| s.noise == 0.0));
@@ -369,7 +482,7 @@ mod tests {
 
     #[test]
     fn one_rounding_at_a_time() {
-        let (float, quantized) = model();
+        let (float, quantized) = model(1);
         let run = |graph: Graph, x: [f32; 4]| {
             let mut y = [0f32; 4];
             let model = daq::Model::from_graph(graph).unwrap();

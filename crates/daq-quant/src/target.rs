@@ -1,11 +1,13 @@
 //! Reaching a target: a ladder of recipes from cheap to dear, measured on samples that were held back.
 //!
 //! Every third sample is held back; the others calibrate. First come recovery passes and calibration
-//! methods, then operators go back to float, as few as do, those first that end the most noise for their
-//! arithmetic ([`sensitivity`](crate::sensitivity)). Agreement on few samples is coarse (one of 33 is 3 %),
-//! so the target must hold for the agreement expected from the size of the errors too, which is told with its
-//! standard error, and as many of the samples held back may differ as it leaves, rounded up. The model of
-//! the recipe that was found is then calibrated with all samples.
+//! methods, then operators go back to float and products read their input in two parts, as few as do, those
+//! first that end the most noise for their arithmetic ([`sensitivity`](crate::sensitivity)). Agreement on few
+//! samples is coarse (one of 33 is 3 %), so the target must hold for the agreement expected from the size of
+//! the errors too, and as many of the samples held back may differ as it leaves, rounded up. Who asks for an
+//! agreement wants it on other samples: the ladder goes on until the expected one less its standard error
+//! meets the target, as long as nine tenths of the arithmetic stay in 8 bits. The model of the recipe
+//! that was found is then calibrated with all samples.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ use crate::observe::CalibrationMethod;
 use crate::pipeline::{Loaded, PipelineError, Prepared, Progress, Recipe, Recovery, prepare};
 use crate::quantize::Quantized;
 use crate::saved::Part;
-use crate::sensitivity::Sensitivity;
+use crate::sensitivity::{Sensitivity, Step};
 
 /// One sample in this many is held back.
 const HELD_BACK: usize = 3;
@@ -28,6 +30,9 @@ const FEW: usize = 6;
 
 /// What a dearer recipe must win, in dB: less is chance.
 const GAIN: f64 = 0.1;
+
+/// As much of the arithmetic stays in 8 bits where the target holds, but may not on other samples.
+const IN_8_BITS: f64 = 0.9;
 
 /// Classes behind the best one whose difference from it is looked at. Four tell more than the second
 /// alone, and their errors are a little larger than its: that is the margin of safety for other samples.
@@ -77,6 +82,12 @@ impl Goal {
             Goal::Sqnr(db) => f.sqnr_db >= db,
             Goal::Top1(share) => f.top1.is_some_and(|t| t >= share),
         }
+    }
+
+    /// Whether it is so likely to be reached on other samples too that no more need be done.
+    fn is_safe(self, f: &Fidelity) -> bool {
+        let surely = |a: f64| f.expected - f.expected_error >= a - 1e-9;
+        self.holds(f) && if let Goal::Agreement(a) = self { surely(a) } else { true }
     }
 
     /// What is better has more, in dB: the agreement of few samples depends on chance, their noise hardly.
@@ -329,7 +340,7 @@ impl Search<'_> {
         let first = format!("{}, {}", self.recipe.method, self.recipe.recovery);
         let mut best = attempt(&self.recipe, first)?;
         for change in CHANGES {
-            if best.reached || over() {
+            if self.goal.is_safe(&best.fidelity) || over() {
                 return Ok(best);
             }
             let Some(recipe) = change(&best.recipe) else { continue };
@@ -340,14 +351,14 @@ impl Search<'_> {
                 best = found;
             }
         }
-        if !best.reached && !over() {
-            self.leave_in_float(&mut best, &kept, &reference, progress, over)?;
+        if !self.goal.is_safe(&best.fidelity) && !over() {
+            self.take_steps(&mut best, &kept, &reference, progress, over)?;
         }
         Ok(best)
     }
 
-    /// Leaves the fewest operators in float.
-    fn leave_in_float(
+    /// Takes the fewest steps to less noise that do.
+    fn take_steps(
         &self,
         best: &mut Found,
         kept: &dyn Samples,
@@ -356,21 +367,38 @@ impl Search<'_> {
         over: &dyn Fn() -> bool,
     ) -> Result<(), PipelineError> {
         let order = self.steps(best, kept, progress, over)?;
+        let in_8_bits = |count: usize| 1.0 - order[..count].iter().map(|s| s.share).sum::<f64>();
         let base = best.recipe.clone();
+        let mut found = false;
         let mut attempt = |count: usize| -> Result<bool, PipelineError> {
             let mut recipe = base.clone();
-            recipe.options.exclude.extend(order[..count].iter().flatten().cloned());
-            let quantized = best.prepared.quantize(kept, &recipe, progress)?;
+            for step in &order[..count] {
+                recipe.options.exclude.extend(step.exclude.iter().cloned());
+                recipe.two_parts.extend(step.two_parts.iter().cloned());
+            }
+            recipe.two_parts.retain(|name| !recipe.options.exclude.contains(name));
+            let again = recipe.two_parts != best.recipe.two_parts;
+            let prepared =
+                again.then(|| prepare(self.float, kept, &recipe, progress)).transpose()?;
+            let from = prepared.as_ref().unwrap_or(&best.prepared);
+            let quantized = from.quantize(kept, &recipe, progress)?;
             let fidelity = reference.measure(&quantized.graph, recipe.workers)?;
-            let what = format!("{count} of {} steps to float", order.len());
+            let (all, share) = (order.len(), 100.0 * in_8_bits(count));
+            let what = format!("{count} of {all} steps, {share:.1} % of the MACs in 8 bits");
             (self.tried)(&Tried { what, fidelity });
             let reached = self.goal.holds(&fidelity);
+            let no_more = count == order.len() || in_8_bits(count + 1) < IN_8_BITS;
+            let enough = self.goal.is_safe(&fidelity) || reached && no_more;
             let better = self.goal.score(&fidelity) > self.goal.score(&best.fidelity);
-            if reached || !best.reached && better {
+            if enough || !found && better && reached >= best.reached {
+                found = enough;
+                if let Some(prepared) = prepared {
+                    best.prepared = prepared;
+                }
                 (best.quantized, best.recipe) = (quantized, recipe);
                 (best.fidelity, best.reached) = (fidelity, reached);
             }
-            Ok(reached)
+            Ok(enough)
         };
         // More and more, then the fewest of those that do.
         let (mut low, mut high) = (0, 1.min(order.len()));
@@ -391,14 +419,14 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// What to leave in float, step by step, those first that end the most noise for their arithmetic.
+    /// What to do step by step, that first which ends the most noise for its arithmetic.
     fn steps(
         &self,
         best: &Found,
         kept: &dyn Samples,
         progress: &dyn Progress,
         over: &dyn Fn() -> bool,
-    ) -> Result<Vec<Vec<String>>, PipelineError> {
+    ) -> Result<Vec<Step>, PipelineError> {
         let graph = &best.prepared.float;
         let few = Part { samples: kept, first: 0, count: kept.len().div_ceil(FEW).max(1) };
         let few = Loaded::all(&few);

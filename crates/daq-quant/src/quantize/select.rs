@@ -6,6 +6,7 @@ use daq::ops::Quantization;
 use daq::{DType, Graph, Node, Op, ValueId};
 
 use super::{QuantizeOptions, Ranges};
+use crate::recover::two_parts;
 
 /// For each node `None` where it is to run in 8 bits, else the reason why it stays in float.
 pub(super) fn float_reasons(
@@ -20,6 +21,7 @@ pub(super) fn float_reasons(
         codes: HashSet::new(),
         before: ancestors(graph, &options.quantize_after),
         after: HashSet::new(),
+        between: two_parts::between(graph),
     };
     let named = |name: &String| graph.find_value(name);
     select.after.extend(options.dequantize_after.iter().filter_map(named));
@@ -66,6 +68,8 @@ struct Select<'a> {
     before: HashSet<usize>,
     /// Values from which on the model is float.
     after: HashSet<ValueId>,
+    /// Float operators beside products that read their input in two parts.
+    between: Vec<String>,
 }
 
 impl Select<'_> {
@@ -161,6 +165,9 @@ impl Select<'_> {
         };
         if let Some(name) = self.options.exclude.iter().find(|n| is(n)) {
             return Some(format!("excluded by --exclude {name}"));
+        }
+        if self.between.iter().any(|name| name == graph.node_name(node)) {
+            return Some("parts the input of a product, or adds the two products".into());
         }
         let own_scale =
             !matches!(node.op.quantization(), Quantization::Moves | Quantization::Averages);

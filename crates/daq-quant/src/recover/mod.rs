@@ -13,6 +13,7 @@ pub mod rounding;
 pub mod statistics;
 #[cfg(test)]
 mod tests;
+pub mod two_parts;
 pub mod weight_scales;
 
 use daq::{DType, Graph, Node, Op, Tensor, Value, ValueId};

@@ -1,12 +1,12 @@
 //! The passes on small graphs whose numbers can be worked out by hand.
 
-use daq::{Graph, Tensor};
+use daq::{Graph, Op, Tensor};
 
 use super::absorption::{self, absorb};
 use super::equalize::{equalize, repeat};
 use super::moments::moments;
 use super::statistics::statistics;
-use super::{Weighted, activation_bias};
+use super::{Weighted, activation_bias, two_parts};
 use crate::calibrate::{CalibrateOptions, Samples, calibrate};
 use crate::observe::CalibrationMethod;
 use crate::onnx::proto::{NodeProto, TensorProto};
@@ -235,4 +235,81 @@ fn biases_bring_back_the_mean_of_the_float_model() {
     let real =
         f64::from(bias.data.unwrap().data::<i32>()[0]) * f64::from(bias.quant.unwrap().scale[0]);
     assert!((real - 0.3 * 227.5).abs() < 100.0 / 127.0, "{real}");
+}
+
+#[test]
+fn what_is_far_from_0_is_read_apart() {
+    let constants = [
+        floats("w", &[2, 1, 1, 1], &[2.0, -1.0]),
+        floats("b", &[2], &[1.0, 0.0]),
+        floats("v", &[1, 2, 1, 1], &[1.0, 1.0]),
+    ];
+    let nodes = [
+        node("Relu", &["x"], &["r"], &[]),
+        node("Conv", &["r", "w", "b"], &["c"], &[]),
+        node("Conv", &["c", "v"], &["y"], &[]),
+    ];
+    let before = graph(&[1, 1, 8, 8], &constants, &nodes);
+    let mut x = [1f32; 64];
+    x[9] = 20.0;
+    let samples = Fixed(vec![Tensor::from_slice(&[1, 1, 8, 8], &x)]);
+    let seen = statistics(&before, &samples, 1, &|| ()).unwrap();
+    let name = before.node_name(&before.nodes[1]).to_string();
+
+    let mut after = before.clone();
+    two_parts::split(&mut after, std::slice::from_ref(&name), &seen).unwrap();
+    same_outputs(&before, &after, &samples);
+    let ops: Vec<_> = after.nodes.iter().map(|n| n.op.name()).collect();
+    assert_eq!(ops, ["Relu", "Clip", "Sub", "Conv", "Conv", "Add", "Conv"]);
+    // Three times the root of (63 + 400) / 64, which is less than half of 20.
+    let Op::Clip(clip) = &after.nodes[1].op else { panic!("{ops:?}") };
+    let near = 3.0 * (463f32 / 64.0).sqrt();
+    assert!(
+        (clip.max.unwrap() - near).abs() < 1e-4 && clip.min == clip.max.map(|t| -t),
+        "{clip:?}"
+    );
+    let bias = |i: usize| Weighted::of(&after, &after.nodes[i]).unwrap().bias(&after);
+    assert_eq!((bias(3), bias(4)), (Some(vec![1.0, 0.0]), None));
+
+    let mut again = before.clone();
+    let text = &after.metadata[two_parts::TWO_PARTS];
+    assert!(two_parts::repeat(&mut again, text));
+    assert_eq!(again, after);
+    for wrong in ["{", r#"[["other",1.0]]"#, &text.replace("8.0", "-8.0")] {
+        let mut other = before.clone();
+        assert!(!two_parts::repeat(&mut other, wrong), "{wrong}");
+        assert_eq!(other, before);
+    }
+
+    // Both products multiply codes and give floats, which what lies between works on.
+    let options = CalibrateOptions { method: CalibrationMethod::MinMax, workers: 1, batch_size: 1 };
+    let ranges = calibrate(&after, &samples, &options, &|| ()).unwrap().ranges();
+    let options = QuantizeOptions { float_input: true, ..Default::default() };
+    let quantized = quantize(&after, &ranges, &options).unwrap();
+    let in_float: Vec<bool> =
+        quantized.decisions.iter().map(|d| d.float_because.is_some()).collect();
+    assert_eq!(in_float, [false, true, true, false, false, true, false]);
+    // Of what the last convolution reads, from -20 to 41, it adds two, each within half a step of 61 / 255,
+    // and 1 is read as 32 steps of `near / 255`, 0.013 off: by hand 0.165 for 20 and 0.141 for 1.
+    let run = |graph: &Graph| {
+        let mut y = [0f32; 64];
+        let model = daq::Model::from_graph(graph.clone()).unwrap();
+        model.session(1).predict(&[&x], &mut [&mut y]).unwrap();
+        y
+    };
+    let (found, exact) = (run(&quantized.graph), run(&before));
+    let off = found.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off < 0.2, "{off}");
+}
+
+#[test]
+fn an_input_that_cannot_be_read_in_two_parts_is_refused() {
+    let constants = [floats("w", &[1, 1, 1, 1], &[2.0])];
+    let nodes = [node("Conv", &["x", "w"], &["c"], &[]), node("Relu", &["c"], &["y"], &[])];
+    let graph = graph(&[1, 1, 1, 1], &constants, &nodes);
+    // The convolution reads the model's input, the other is no product, the last is none at all.
+    for name in [graph.node_name(&graph.nodes[0]), graph.node_name(&graph.nodes[1]), "none"] {
+        let error = two_parts::check(&graph, &[name.to_string()]).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("--two-parts {name}: the model has no")), "{error}");
+    }
 }
