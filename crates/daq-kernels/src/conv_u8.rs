@@ -280,6 +280,8 @@ impl Tail<'_> {
 }
 
 /// Codes to add to those of a part, from its first place on.
+// Only tiles add as they store.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Other<'a> {
     pub(crate) kernel: &'a AddU8,

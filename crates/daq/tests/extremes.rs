@@ -7,7 +7,8 @@ use daq::{DType, Graph, Model, Node, Op, Tensor, Value};
 const BIG: i64 = 1 << 20;
 const HUGE: usize = 1 << 40;
 
-/// Attributes from text: `name=1,2` for integers, `name=1.0` for a float, `name=~word` for a word.
+/// Attributes from text: `name=1` for an integer, `name=1,2` and `name=1,` for lists, `name=1.0` for a float,
+/// `name=~word` for a word.
 fn attrs(text: &str) -> Attrs {
     let mut attrs = Attrs::new();
     for part in text.split_whitespace() {
@@ -22,7 +23,7 @@ fn attrs(text: &str) -> Attrs {
             }
         } else {
             match list().map(|v| v.parse().unwrap()).collect::<Vec<i64>>().as_slice() {
-                &[one] => Attr::Int(one),
+                &[one] if !value.contains(',') => Attr::Int(one),
                 many => Attr::Ints(many.to_vec()),
             }
         };
