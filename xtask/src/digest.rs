@@ -146,13 +146,13 @@ fn digests(said: &str) -> impl Iterator<Item = &str> {
 /// Builds the example; gives its path.
 fn build(root: &Path, target: Option<&str>) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
-    cargo.current_dir(root).args(["build", "--quiet", "--release", "--example", "digest"]);
+    cargo.current_dir(root).args(["build", "--quiet", "--example", "digest"]);
     let folder = std::env::var("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
     let Some(target) = target else {
         // With the features that the tests have, so that both share what is built.
         cargo.arg("--workspace");
         ensure!(cargo.status()?.success(), "the example digest does not build");
-        return Ok(folder.join("release/examples/digest"));
+        return Ok(folder.join("debug/examples/digest"));
     };
     let found =
         Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output()?;
@@ -161,12 +161,12 @@ fn build(root: &Path, target: Option<&str>) -> Result<PathBuf> {
     cargo
         .args(["-p", "daq", "--target", target])
         // What only the tests use waits for no optimiser.
-        .args(["--config", "profile.release.package.proptest.opt-level=0"])
+        .args(["--config", "profile.dev.package.proptest.opt-level=0"])
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER", "rust-lld")
         .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", "-C target-feature=+simd128");
     ensure!(cargo.status()?.success(), "the example digest does not build for {target}");
     let file = if target == WASM { "digest.wasm" } else { "digest" };
-    Ok(folder.join(target).join("release/examples").join(file))
+    Ok(folder.join(target).join("debug/examples").join(file))
 }
 
 /// What a program prints on a CPU of qemu's.
