@@ -10,9 +10,8 @@
 //! Two tiles of pixels meet two of channels, so that each load serves two products. Where an output is small
 //! and its weights are many, which then come from memory, four of pixels meet one of channels, and weights
 //! are read once. Sums leave through memory: while a group of tiles is multiplied, the sums of the one before
-//! it become codes. Weights that less their zero point need 9 bits are few in
-//! most models: what is left of them is multiplied by the same tiles of pixels again, for the 16 channels that
-//! it concerns.
+//! it become codes. Weights that less their zero point need 9 bits are few in most models: what is left of them
+//! is multiplied by the same tiles of pixels again, for the 16 channels that it concerns.
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
@@ -63,8 +62,9 @@ pub(crate) struct AmxConv {
     shape: ConvShape,
     /// Input rows that lie pixel by pixel side by side in the copy.
     folded: usize,
-    /// Whether windows reach into the padding, or rows are to be folded: a copy is read.
+    /// Whether windows reach into the padding, or rows are to be folded or parted: a copy is read.
     padded: bool,
+    /// Where the copy is of planes.
     planes: Option<Planes>,
     /// Whether tiles go on from row to row of a padded copy.
     running_on: bool,
@@ -149,7 +149,6 @@ impl AmxConv {
             folded,
             padded,
             planes,
-
             running_on: padded && (on_plane.is_some() || runs_on(&shape, width)),
             width,
             steps: steps.iter().map(|(_, at)| *at).collect(),
@@ -770,13 +769,13 @@ impl AmxConv {
         copy.as_ptr()
     }
 
-    /// Multiplies two tiles by a panel and stores the sums, and between the steps of that the codes of
-    /// those before: the units that do the one and the other then work at the same time.
+    /// Multiplies a group of tiles by a panel and stores the sums, and between the steps of that the codes
+    /// of those before: the units that do the one and the other then work at the same time.
     ///
     /// # Safety
     ///
     /// As for [`AmxConv::run_part`]; tiles are configured, of `rows`. All that they read of the input can be
-    /// read, and two vectors of each row be written to `sums`.
+    /// read, and as many vectors of each row as a panel has be written to `sums`.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     #[inline]
     unsafe fn multiply<const SMALL: bool, const ADD: bool>(
