@@ -81,9 +81,9 @@ impl ConvU8Params<'_> {
         let (taps, group_in) = (self.shape.taps(), self.shape.group_in());
         let codes = out * group_in * taps..(out + 1) * group_in * taps;
         fn put<T: Copy>(codes: &[T], taps: usize, to: &mut [i16], weight: impl Fn(T) -> i16) {
-            let group_in = codes.len() / taps.max(1);
-            for (c, codes) in codes.chunks_exact(taps.max(1)).enumerate() {
-                for (to, &code) in to[c..].iter_mut().step_by(group_in).zip(codes) {
+            let group_in = (codes.len() / taps.max(1)).max(1);
+            for (tap, to) in to.chunks_exact_mut(group_in).enumerate().take(taps) {
+                for (to, &code) in to.iter_mut().zip(codes[tap..].iter().step_by(taps)) {
                     *to = weight(code);
                 }
             }
@@ -131,9 +131,11 @@ impl ConvU8Params<'_> {
     pub(crate) fn folded_bias(&self) -> Vec<i32> {
         let per_output = self.shape.group_in() * self.shape.taps();
         let sum = |out: usize| match self.weights {
+            // Sums of 16 bits, of which a vector holds twice as many.
             WeightsU8::I8(codes) => codes[out * per_output..][..per_output]
-                .iter()
-                .fold(0i32, |sum, &code| sum.wrapping_add(i32::from(code))),
+                .chunks(128)
+                .map(|codes| codes.iter().fold(0i16, |sum, &code| sum + i16::from(code)))
+                .fold(0i32, |sum, some| sum.wrapping_add(i32::from(some))),
             WeightsU8::U8 { codes, zero_point } => {
                 let zero_point =
                     if zero_point.len() == 1 { zero_point[0] } else { zero_point[out] };

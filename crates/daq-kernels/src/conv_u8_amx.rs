@@ -21,7 +21,7 @@ use crate::ConvShape;
 use crate::conv_u8::{ConvU8Params, Other, PackedConv, Part};
 use crate::conv_u8_amx_codes::{Adding, Channels, Place, Waiting};
 use crate::conv_u8_amx_tiles::*;
-use crate::conv_u8_vnni::column_of;
+use crate::conv_u8_vnni::{Slot, put, slots};
 use crate::requantize::SMALL;
 
 /// Columns of a tile of channels.
@@ -164,17 +164,22 @@ impl AmxConv {
         }
         let columns_of_panel = conv.vectors() * COLUMNS;
         let len = taps.len() * tap_len;
+        let tiles = shape.out_c.div_ceil(COLUMNS) * steps.len();
+        conv.weights.reserve_exact(tiles * ROWS);
         let mut rows = vec![0; columns_of_panel * len];
         let mut filter = vec![0; params.shape.taps() * params.shape.in_c];
         for first in (0..shape.out_c).step_by(columns_of_panel) {
             let columns = columns_of_panel.min(shape.out_c - first);
             for (out, row) in (first..first + columns).zip(rows.chunks_exact_mut(len)) {
-                params.weights_of(out, &mut filter);
-                conv.fold(&filter, row);
+                if folded == 1 {
+                    params.weights_of(out, row);
+                } else {
+                    params.weights_of(out, &mut filter);
+                    conv.fold(&filter, row);
+                }
             }
-            let at = conv.weights.len();
             let mut panel = Panel {
-                at,
+                at: conv.weights.len(),
                 first,
                 again: Vec::new(),
                 channels: Channels {
@@ -183,22 +188,23 @@ impl AmxConv {
                     multipliers: [Line([0.0; 16]); 2],
                 },
             };
-            let vectors = panel.vectors();
-            for (vector, slot) in (0..vectors).flat_map(|v| (0..16).map(move |slot| (v, slot))) {
-                let column = column_of(vectors, vector, slot);
-                if column < columns {
-                    panel.channels.bias[vector].0[slot] = bias[first + column];
-                    panel.channels.multipliers[vector].0[slot] = params.multipliers[first + column];
-                }
+            let slots = slots(columns);
+            for &Slot { vector, slot, column } in &slots {
+                panel.channels.bias[vector].0[slot] = bias[first + column];
+                panel.channels.multipliers[vector].0[slot] = params.multipliers[first + column];
             }
             let rows = &mut rows[..columns * len];
+            let weights = hold(rows);
+            // What 8 bits did not hold.
+            let mut left = Vec::new();
+            while !fit_i8 && rows.iter().any(|&weight| weight != 0) {
+                left.push(hold(rows));
+            }
             for (step, (inputs, _)) in steps.iter().enumerate() {
-                push_tile(&mut conv.weights, vectors, rows, len, inputs);
-                // What 8 bits did not hold.
-                let left = |row: &[i16]| row[inputs.clone()].iter().any(|&w| w != 0);
-                while !fit_i8 && rows.chunks_exact(len).any(left) {
+                push_tiles(&mut conv.weights, &weights, len, inputs, &slots);
+                for weights in &left {
                     let mut tiles = Vec::new();
-                    push_tile(&mut tiles, vectors, rows, len, inputs);
+                    push_tiles(&mut tiles, weights, len, inputs, &slots);
                     for (vector, tile) in tiles.chunks_exact(ROWS).enumerate() {
                         if tile.iter().flat_map(|line| line.0).any(|weight| weight != 0) {
                             panel.again.push((step, vector));
@@ -274,28 +280,29 @@ fn on_plane(shape: &ConvShape) -> Option<ConvShape> {
     (few && strided && dense).then_some(on_plane)
 }
 
-/// Packs what 8 bits hold of the weights of at most 64 `inputs`, of rows of `len`, and leaves the rest
-/// there.
-fn push_tile(
+/// Takes what 8 bits hold of each weight, and leaves the rest there.
+fn hold(weights: &mut [i16]) -> Vec<i8> {
+    let held = |weight: &mut i16| {
+        let held = (*weight).clamp(-128, 127);
+        *weight -= held;
+        held as i8
+    };
+    weights.iter_mut().map(held).collect()
+}
+
+/// Packs the weights of at most 64 `inputs`, of rows of `len`.
+fn push_tiles(
     lines: &mut Vec<Line<i8, ROW>>,
-    vectors: usize,
-    rows: &mut [i16],
+    rows: &[i8],
     len: usize,
     inputs: &Range<usize>,
+    slots: &[Slot],
 ) {
     let at = lines.len();
-    lines.resize(at + vectors * ROWS, Line([0; ROW]));
-    for (vector, slot) in (0..vectors).flat_map(|v| (0..16).map(move |slot| (v, slot))) {
-        let column = column_of(vectors, vector, slot);
-        let Some(row) = rows.chunks_exact_mut(len).nth(column) else { continue };
-        let quads = row[inputs.clone()].chunks_mut(4).zip(&mut lines[at + vector * ROWS..]);
-        for (weights, line) in quads {
-            for (weight, to) in weights.iter_mut().zip(&mut line.0[slot * 4..]) {
-                let held = (*weight).clamp(-128, 127);
-                *to = held as i8;
-                *weight -= held;
-            }
-        }
+    lines.resize(at + slots.len().div_ceil(COLUMNS) * ROWS, Line([0; ROW]));
+    for &Slot { vector, slot, column } in slots {
+        let tile = lines[at + vector * ROWS..].iter_mut().map(|line| &mut line.0);
+        put(&rows[column * len..][inputs.clone()], slot, tile);
     }
 }
 

@@ -52,9 +52,42 @@ pub(crate) struct VnniPanel {
     small: bool,
 }
 
+/// Where a column of a panel is held.
+pub(crate) struct Slot {
+    pub(crate) vector: usize,
+    pub(crate) slot: usize,
+    pub(crate) column: usize,
+}
+
+/// Where each column of a panel is held, in the order of the vectors.
+pub(crate) fn slots(columns: usize) -> Vec<Slot> {
+    let vectors = columns.div_ceil(16);
+    (0..vectors)
+        .flat_map(|vector| (0..16).map(move |slot| (vector, slot)))
+        .map(|(vector, slot)| Slot { vector, slot, column: column_of(vectors, vector, slot) })
+        .filter(|slot| slot.column < columns)
+        .collect()
+}
+
+/// Puts weights into a slot of vectors, four into each.
+#[inline]
+pub(crate) fn put<'a>(
+    weights: &[i8],
+    slot: usize,
+    mut vectors: impl Iterator<Item = &'a mut [i8; 64]>,
+) {
+    let (fours, rest) = weights.as_chunks::<4>();
+    for (four, vector) in fours.iter().zip(&mut vectors) {
+        vector.as_chunks_mut::<4>().0[slot] = *four;
+    }
+    if let (false, Some(vector)) = (rest.is_empty(), vectors.next()) {
+        vector[slot * 4..][..rest.len()].copy_from_slice(rest);
+    }
+}
+
 /// The column that slot `slot` of vector `vector` holds: the order in which [`Requantizer`] turns
 /// sums into bytes, four vectors at a time where there are as many, then two, then one.
-pub(crate) fn column_of(vectors: usize, vector: usize, slot: usize) -> usize {
+fn column_of(vectors: usize, vector: usize, slot: usize) -> usize {
     let (lane, rest) = (slot / 4, slot % 4);
     match vectors {
         4 => lane * 16 + vector * 4 + rest,
@@ -86,28 +119,22 @@ impl Panel for VnniPanel {
             multipliers: vec![Slots([0.0; 16]); vectors],
             small: part.multipliers.iter().all(|&multiplier| multiplier < SMALL),
         };
-        // Where the weights of each slot that exists begin.
-        let mut starts = Vec::with_capacity(part.columns);
-        for (vector, slot) in (0..vectors).flat_map(|v| (0..16).map(move |slot| (v, slot))) {
-            let column = column_of(vectors, vector, slot);
-            if column < part.columns {
-                panel.bias[vector].0[slot] = part.bias[column];
-                panel.multipliers[vector].0[slot] = part.multipliers[column];
-                starts.push((vector, slot, column * part.taps * part.tap_len));
-            }
+        let slots = slots(part.columns);
+        for &Slot { vector, slot, column } in &slots {
+            panel.bias[vector].0[slot] = part.bias[column];
+            panel.multipliers[vector].0[slot] = part.multipliers[column];
         }
-        // Line by line, since lines are far apart in the cache.
-        for (i, lines) in panel.codes.chunks_exact_mut(vectors).enumerate() {
-            let (tap, quad) = (i / quads, i % quads);
-            let (at, len) = (tap * part.tap_len + quad * 4, (part.tap_len - quad * 4).min(4));
-            for &(vector, slot, start) in &starts {
-                let mut four = [0; 4];
-                match part.rows[start + at..][..len].try_into() {
-                    Ok(weights) => four = weights,
-                    Err(_) => four[..len].copy_from_slice(&part.rows[start + at..][..len]),
+        let rows: Vec<i8> =
+            part.rows.iter().map(|weight| (*weight).clamp(-128, 127) as i8).collect();
+        // A few lines at a time, since they are far apart in the cache.
+        for (tap, lines) in panel.codes.chunks_exact_mut((quads * vectors).max(1)).enumerate() {
+            for (from, lines) in (0..part.tap_len).step_by(64).zip(lines.chunks_mut(16 * vectors)) {
+                for &Slot { vector, slot, column } in &slots {
+                    let row = &rows[(column * part.taps + tap) * part.tap_len..][..part.tap_len];
+                    let row = &row[from..part.tap_len.min(from + 64)];
+                    let lines = lines[vector..].iter_mut().step_by(vectors);
+                    put(row, slot, lines.map(|line| &mut line.0));
                 }
-                let four = four.map(|weight: i16| weight.clamp(-128, 127) as i8);
-                lines[vector].0[slot * 4..][..4].copy_from_slice(&four);
             }
         }
         if part.rows.iter().any(|weight| !(-128..=127).contains(weight)) {

@@ -36,6 +36,16 @@ pub(crate) fn part(file: &File, offset: u64, len: u64) -> io::Result<MappedFile>
     }
 }
 
+/// Gives the pages of a mapping back; what is read again comes from the file once more.
+pub(crate) fn release(map: &memmap2::Mmap) {
+    // SAFETY: the mapping is of a file and never written, so its bytes stay what they are, as far as the
+    // file does (see `map`).
+    #[cfg(unix)]
+    let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    #[cfg(not(unix))]
+    let _ = map;
+}
+
 fn map(file: &File, offset: u64, len: Option<usize>) -> io::Result<MappedFile> {
     let mut options = memmap2::MmapOptions::new();
     options.offset(offset);

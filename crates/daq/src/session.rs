@@ -49,6 +49,9 @@ impl Model {
             return Err(Error::Call(format!("this CPU does not support {}", isa.name())));
         }
         let plan = Plan::compile(&graph, isa)?;
+        // Kernels have packed what they read.
+        let constants = graph.values.iter().filter_map(|value| value.data.as_ref());
+        constants.fold(None, |last, constant| Some(constant.release(last)));
         Ok(Model::new(graph, plan))
     }
 

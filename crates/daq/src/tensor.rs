@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::mmap;
 use crate::quant::QuantParams;
 
 /// The largest tensor that daq holds, in bytes; a forged shape stops here.
@@ -229,6 +230,20 @@ impl Tensor {
             }
             _ => None,
         }
+    }
+
+    /// Gives the memory of the mapped file that this is a part of back to the system, unless it is that of
+    /// `last`. Returns the file.
+    pub(crate) fn release<'a>(&'a self, last: Option<&'a Self>) -> &'a Self {
+        if !last.is_some_and(|last| Arc::ptr_eq(&last.storage, &self.storage)) {
+            match &*self.storage {
+                Storage::Owned(_) => {}
+                Storage::Mapped(map) => mmap::release(map),
+                #[cfg(feature = "nnapi")]
+                Storage::File(map, ..) => mmap::release(map),
+            }
+        }
+        self
     }
 
     /// The elements.
