@@ -16,6 +16,7 @@ use daq_quant::qdq::{self, FLOAT_OUTPUT};
 use daq_quant::quantize::{QuantizeOptions, Weights};
 use daq_quant::recover::absorption::ABSORBED;
 use daq_quant::recover::equalize::EQUALIZED;
+use daq_quant::recover::two_parts;
 use daq_quant::samples::{PREPROCESS, PreparedDataset, preprocess_of};
 use daq_quant::table::Table;
 use daq_quant::{passes, quantize as quantizer};
@@ -68,6 +69,7 @@ impl Samples for Arrays {
 /// of a TOML file. `calibration` is how ranges are chosen (`minmax`, `average`, `percentile`,
 /// `percentile:99.9`, `entropy`, `mse`, `best`, `auto`); `recovery` names the passes that win back
 /// accuracy, as `--recovery` of the command; `weights` is `per-channel`, `per-tensor` or `asymm`.
+/// `exclude` names what stays in float, `two_parts` the products that read their input in two parts.
 /// `samples` and `seed` choose some of a folder's files. `threads` (all CPUs where left out) does not
 /// change the result. `progress(stage, done, total)` is called as the work goes on, from other threads.
 ///
@@ -76,7 +78,7 @@ impl Samples for Arrays {
 #[pyfunction]
 #[pyo3(signature = (model, images, output, *, table = None, preprocess = None,
     calibration = None, recovery = None, weights = "per-channel", samples = None, seed = 0, threads = None, exclude = vec![], ops = None,
-    dequantize_after = vec![], quantize_after = vec![], float_input = false,
+    two_parts = vec![], dequantize_after = vec![], quantize_after = vec![], float_input = false,
     power_of_two_scales = false, shapes = None, progress = None))]
 pub fn quantize<'py>(
     py: Python<'py>,
@@ -93,6 +95,7 @@ pub fn quantize<'py>(
     threads: Option<usize>,
     exclude: Vec<String>,
     ops: Option<Vec<String>>,
+    two_parts: Vec<String>,
     dequantize_after: Vec<String>,
     quantize_after: Vec<String>,
     float_input: bool,
@@ -144,6 +147,7 @@ pub fn quantize<'py>(
     let float = py.detach(|| model.onnx(&read))?;
     // With no ranges at all: wrong names are found before calibration takes its time.
     quantizer::quantize(&float, &BTreeMap::new(), &options).map_err(failed)?;
+    two_parts::check(&float, &two_parts).map_err(failed)?;
 
     let (data, carried) = data(&float, images, preprocess, samples, seed)?;
     let workers =
@@ -151,7 +155,7 @@ pub fn quantize<'py>(
     let recipe = Recipe {
         method,
         recovery: recovery.unwrap_or_default(),
-        two_parts: Vec::new(),
+        two_parts,
         options: options.clone(),
         workers: workers.clamp(1, 1024),
         batch_size: 1,

@@ -170,6 +170,22 @@ def test_quantize_takes_arrays_readers_and_bytes(tmp_path):
     assert np.abs(a - b).max() < 0.1
 
 
+def test_inputs_in_two_parts(tmp_path):
+    rng = np.random.default_rng(1)
+    samples = [rng.uniform(-1, 1, SHAPE).astype(np.float32) for _ in range(3)]
+    summaries = [
+        daq.quantize(FLOAT, samples, tmp_path / f"{name}.daq", two_parts=parts)
+        for name, parts in [("a", []), ("b", ["Conv@5"])]
+    ]
+    # A second product, and between the two what parts the input and adds: Clip, Sub, Add.
+    one, two = summaries
+    assert two["operators"] - one["operators"] == 4
+    more = {name for name, _ in two["float_operators"]} - {name for name, _ in one["float_operators"]}
+    assert more >= {"Conv@5_near", "Conv@5_beyond", "Conv@5_sum"}
+    (a,), (b,) = (daq.Model(m).predict(samples[0]).values() for m in (FLOAT, tmp_path / "b.daq"))
+    assert np.abs(a - b).max() < 0.1
+
+
 def test_quantize_says_what_is_wrong(tmp_path):
     out = tmp_path / "o.daq"
     sample = np.zeros(SHAPE, np.float32)
@@ -186,6 +202,7 @@ def test_quantize_says_what_is_wrong(tmp_path):
     fails(daq.DaqError, "NaN", FLOAT, [sample * np.nan], out)
     fails(daq.DaqError, "nowhere", FLOAT, tmp_path / "nowhere", out)
     fails(daq.DaqError, "exclude", FLOAT, [sample], out, exclude=["no such node"])
+    fails(daq.DaqError, "two-parts", FLOAT, [sample], out, two_parts=["no such node"])
     fails(ValueError, "minmax", FLOAT, [sample], out, calibration="greatest")
     fails(ValueError, "activation-bias", FLOAT, [sample], out, recovery="equalise")
     fails(ValueError, ".daq or .onnx", FLOAT, [sample], tmp_path / "o.bin")

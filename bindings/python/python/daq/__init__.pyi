@@ -75,6 +75,7 @@ def quantize(
     threads: Optional[int] = None,
     exclude: Sequence[str] = (),
     ops: Optional[Sequence[str]] = None,
+    two_parts: Sequence[str] = (),
     dequantize_after: Sequence[str] = (),
     quantize_after: Sequence[str] = (),
     float_input: bool = False,
