@@ -116,7 +116,11 @@ impl Select<'_> {
         }
         let known = |id: &ValueId| self.codes.contains(id) || has_range(graph, self.ranges, *id);
         if let Some(id) = activations.iter().find(|id| !known(id)) {
-            return Some(format!("calibration saw no range of its input `{}`", value(id).name));
+            // What an activation clamps is not seen where the operator before does both.
+            return match node.op.clamp() {
+                Some(_) => because("its input is in float"),
+                None => Some(format!("calibration saw no range of its input `{}`", value(id).name)),
+            };
         }
         let follows = matches!(quantization, Moves | Averages | Table);
         if follows && !self.codes.contains(&activations[0]) {

@@ -303,6 +303,34 @@ fn what_is_far_from_0_is_read_apart() {
 }
 
 #[test]
+fn what_is_reshaped_is_read_in_two_parts_and_its_activation_is_float() {
+    let constants =
+        [floats("w", &[2, 2], &[2.0, 0.0, 0.0, -1.0]), floats("v", &[2, 1], &[1.0, 1.0])];
+    let nodes = [
+        node("Relu", &["x"], &["r"], &[]),
+        node("Flatten", &["r"], &["f"], &[]),
+        node("MatMul", &["f", "w"], &["c"], &[]),
+        node("Relu", &["c"], &["a"], &[]),
+        node("MatMul", &["a", "v"], &["y"], &[]),
+    ];
+    let before = graph(&[1, 2, 1, 1], &constants, &nodes);
+    let samples = Fixed(vec![Tensor::from_slice(&[1, 2, 1, 1], &[3.0, 1.0])]);
+    let seen = statistics(&before, &samples, 1, &|| ()).unwrap();
+    let name = before.node_name(&before.nodes[2]).to_string();
+    let mut after = before.clone();
+    two_parts::split(&mut after, &[name], &seen).unwrap();
+    same_outputs(&before, &after, &samples);
+
+    // Add and the second Relu are computed as one, so that nothing was seen between them.
+    let options = CalibrateOptions { method: CalibrationMethod::MinMax, workers: 1, batch_size: 1 };
+    let ranges = calibrate(&after, &samples, &options, &|| ()).unwrap().ranges();
+    assert!(!ranges.contains_key("c"), "{ranges:?}");
+    let quantized = quantize(&after, &ranges, &QuantizeOptions::default()).unwrap();
+    let relu = quantized.decisions.iter().rfind(|d| d.op == "Relu").unwrap();
+    assert_eq!(relu.float_because.as_deref(), Some("its input is in float"));
+}
+
+#[test]
 fn an_input_that_cannot_be_read_in_two_parts_is_refused() {
     let constants = [floats("w", &[1, 1, 1, 1], &[2.0])];
     let nodes = [node("Conv", &["x", "w"], &["c"], &[]), node("Relu", &["c"], &["y"], &[])];

@@ -9,7 +9,7 @@
 //! Network Quantization without Retraining using Outlier Channel Splitting", 2019 (arXiv 1901.09504), who part
 //! channels.
 
-use daq::ops::{Add, Clip, Sub};
+use daq::ops::{Add, Clip, Quantization, Sub};
 use daq::{DType, Graph, Node, Op, Value, ValueId};
 
 use super::statistics::{ChannelStatistics, Statistics};
@@ -43,7 +43,7 @@ pub fn split(
     let mut parts = Parts::new();
     for name in names {
         let input = product(graph, name).and_then(|node| graph.nodes[node].inputs[0]);
-        let seen = input.and_then(|x| statistics.get(&graph.values[x].name));
+        let seen = input.and_then(|x| seen(graph, x, statistics));
         let near = seen.and_then(near).ok_or_else(|| unknown(name))?;
         parts.push((name.clone(), near));
     }
@@ -99,6 +99,25 @@ fn product(graph: &Graph, name: &str) -> Option<usize> {
     let float = |id: ValueId| graph.values[id].dtype == DType::F32;
     let good = inner && gives_floats(graph, op, inputs) && float(x) && float(outputs[0]);
     good.then_some(node)
+}
+
+/// The statistics of a value, or of what is moved to make it: a reshaped tensor is not seen again.
+fn seen<'a>(
+    graph: &Graph,
+    mut id: ValueId,
+    statistics: &'a Statistics,
+) -> Option<&'a ChannelStatistics> {
+    loop {
+        let found = statistics.get(&graph.values[id].name);
+        if found.is_some() {
+            return found;
+        }
+        let node = graph.nodes.iter().find(|n| n.outputs.contains(&id))?;
+        if node.op.quantization() != Quantization::Moves {
+            return None;
+        }
+        id = node.inputs[0]?;
+    }
 }
 
 /// Up to where values are near 0; `None` where all are 0.
