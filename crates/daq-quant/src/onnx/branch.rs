@@ -30,17 +30,18 @@ pub(super) fn made(node: &NodeProto) -> Vec<String> {
     names
 }
 
-/// What a node reads from outside of its subgraphs.
-pub(super) fn captured(node: &NodeProto) -> HashSet<String> {
-    let mut names: HashSet<String> = node.input.iter().cloned().collect();
+/// What a node reads from outside of its subgraphs, in the order in which it reads.
+pub(super) fn captured(node: &NodeProto) -> Vec<String> {
+    let mut names = node.input.clone();
     for graph in subgraphs(node) {
-        let own: HashSet<String> = graph.node.iter().flat_map(made).collect();
+        let mut own: HashSet<String> = graph.node.iter().flat_map(made).collect();
+        own.extend(graph.input.iter().map(|i| i.name().to_owned()));
         let stored = |name: &String| graph.initializer.iter().any(|t| t.name() == name);
         let outputs = graph.output.iter().map(|o| o.name().to_owned());
         let all = graph.node.iter().flat_map(captured).chain(outputs);
         names.extend(all.filter(|name| !own.contains(name) && !stored(name)));
     }
-    names.remove("");
+    names.retain(|name| !name.is_empty());
     names
 }
 
@@ -114,5 +115,31 @@ mod tests {
         let bytes = file(3, ["other", "else_branch"]);
         let why = read_bytes(&bytes, &ReadOptions::default()).unwrap_err().to_string();
         assert!(why.contains("node `y` (If): attribute `then_branch` is missing"), "{why}");
+    }
+
+    #[test]
+    fn of_several_missing_inputs_the_first_is_named() {
+        let input = |name: &str| ValueInfoProto { name: Some(name.into()), ..Default::default() };
+        let reads = |op: &str, own: &[&str]| {
+            let body = AttributeProto {
+                name: Some("body".into()),
+                r#type: Some(AttributeType::Graph as i32),
+                g: Some(GraphProto {
+                    node: vec![node("Sum", &["e", "b", "d", "a", "c"], &["sum"], &[])],
+                    input: own.iter().copied().map(input).collect(),
+                    output: vec![input("sum")],
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            let nodes = [node(op, &["x"], &["y"], &[body])];
+            let bytes = model(13, &[("x", &[1])], &[], &nodes, &["y"]).encode_to_vec();
+            read_bytes(&bytes, &ReadOptions::default()).unwrap_err().to_string()
+        };
+        let why = reads("If", &[]);
+        assert!(why.contains("node `y` reads `e`, which nothing computes"), "{why}");
+        // What a Loop hands to its body is not missing; the Loop is what cannot be read.
+        let why = reads("Loop", &["a", "b", "c", "d", "e"]);
+        assert!(why.contains("node `y` (Loop") && why.contains("a subgraph"), "{why}");
     }
 }
