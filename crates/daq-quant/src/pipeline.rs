@@ -193,7 +193,7 @@ pub fn prepare(
     if recipe.recovery.equalize {
         progress.stage("measuring channels", samples.len());
         let statistics = statistics(&float, samples, recipe.workers, &step)?;
-        equalized = equalize::equalize(&mut float, &statistics);
+        equalized = equalize::equalize(&mut float, &statistics, recipe.options.weights);
     }
     let mut absorbed = None;
     if recipe.recovery.absorption {

@@ -16,6 +16,7 @@ use daq::{DType, Graph, Node, Op, ValueId};
 
 use super::statistics::Statistics;
 use super::{Weighted, source};
+use crate::quantize::Weights;
 
 /// Scales are kept at this at least, so that dead channels stay small.
 const LEAST: f64 = 1.0 / 8.0;
@@ -176,10 +177,12 @@ struct Class {
 ///
 /// With activations of step `d_x`, the noise of a channel reaches the layers that read it as
 /// `s² d_x² |w|² / 12`; that of their weights, of step `d_w`, as `d_w² E[x²] / 12 s²`. The scale is the one
-/// at which the sum is least, within the bounds.
-pub fn equalize(graph: &mut Graph, statistics: &Statistics) -> Option<String> {
+/// at which the sum is least, within the bounds. Where all weights of a layer share one step, what rounding
+/// them adds to a channel is noise of that channel's activation as well: a larger channel, `1 / s` times its weights,
+/// keeps more of them.
+pub fn equalize(graph: &mut Graph, statistics: &Statistics, weights: Weights) -> Option<String> {
     let classes = Classes::of(graph);
-    let chosen = choose(graph, statistics, &classes);
+    let chosen = choose(graph, statistics, &classes, weights == Weights::PerChannel);
     let step = |scale: f64| ((-scale.log2() * STEPS_PER_OCTAVE).floor() as u8).min(STEPS);
     let steps: Vec<u8> =
         classes.free(graph).iter().map(|e| chosen.get(e).map_or(0, |&s| step(s))).collect();
@@ -203,7 +206,12 @@ pub fn repeat(graph: &mut Graph, text: &str) -> bool {
     true
 }
 
-fn choose(graph: &Graph, statistics: &Statistics, classes: &Classes) -> HashMap<Element, f64> {
+fn choose(
+    graph: &Graph,
+    statistics: &Statistics,
+    classes: &Classes,
+    per_channel: bool,
+) -> HashMap<Element, f64> {
     let mut found: HashMap<Element, Class> = HashMap::new();
     let bounds: HashMap<ValueId, f64> = graph
         .nodes
@@ -239,10 +247,22 @@ fn choose(graph: &Graph, statistics: &Statistics, classes: &Classes) -> HashMap<
     for node in &graph.nodes {
         let Some(weighted) = Weighted::of(graph, node) else { continue };
         let seen = statistics.get(&graph.values[source(graph, weighted.input)].name);
-        let noise = weighted.column_noise(graph);
+        let power = |c: usize| seen.filter(|s| s.min.len() > c).map_or(0.0, |s| s.power(c));
+        if !per_channel {
+            let steps = weighted.steps(graph, per_channel);
+            for k in 0..weighted.weights(graph).len() {
+                let (row, column) = weighted.place(k);
+                let channel = (row < classes.channels[weighted.output])
+                    .then(|| classes.find(classes.base[weighted.output] + row));
+                if let Some(class) = channel.and_then(|e| found.get_mut(&e)) {
+                    class.activation_noise += steps[row].powi(2) * power(column);
+                }
+            }
+        }
+        let noise = weighted.column_noise(graph, per_channel);
         for c in 0..classes.channels[weighted.input] {
             let (norm, step) = noise.get(c).copied().unwrap_or_default();
-            let power = seen.filter(|s| s.min.len() > c).map_or(0.0, |s| s.power(c));
+            let power = power(c);
             let entry = readers.entry(classes.find(classes.base[weighted.input] + c)).or_default();
             entry.0 += norm;
             entry.1 += step * power;

@@ -110,23 +110,32 @@ impl Weighted {
         self.bias.map(|id| real(graph, id))
     }
 
-    /// For each input channel the sum of squares of its weights, and of the steps of those
-    /// weights at 8 bits per output channel; 0 where all weights of an output channel are of one
-    /// input channel, so that its step follows.
-    pub fn column_noise(&self, graph: &Graph) -> Vec<(f64, f64)> {
-        let weights = self.weights(graph);
+    /// The step of each output channel's weights at 8 bits, with a scale of its own or one for all.
+    pub fn steps(&self, graph: &Graph, per_channel: bool) -> Vec<f64> {
         let mut largest = vec![0f64; self.rows];
-        for (k, w) in weights.iter().enumerate() {
+        for (k, w) in self.weights(graph).iter().enumerate() {
             let (row, _) = self.place(k);
             largest[row] = largest[row].max(w.abs());
         }
+        if !per_channel {
+            let of_all = largest.iter().copied().fold(0.0, f64::max);
+            largest.fill(of_all);
+        }
+        largest.into_iter().map(|w| w / 127.0).collect()
+    }
+
+    /// For each input channel the sum of squares of its weights, and of the steps of those
+    /// weights at 8 bits; 0 where a step belongs to one input channel alone, so that it follows.
+    pub fn column_noise(&self, graph: &Graph, per_channel: bool) -> Vec<(f64, f64)> {
+        let weights = self.weights(graph);
+        let steps = self.steps(graph, per_channel);
         let columns = self.rows.div_ceil(self.group_rows) * self.per_group;
         let mut noise = vec![(0.0, 0.0); columns];
         for (k, w) in weights.iter().enumerate() {
             let (row, column) = self.place(k);
             noise[column].0 += w * w;
-            if self.per_group > 1 {
-                noise[column].1 += (largest[row] / 127.0).powi(2);
+            if self.per_group > 1 || !per_channel {
+                noise[column].1 += steps[row].powi(2);
             }
         }
         noise

@@ -11,7 +11,7 @@ use crate::calibrate::{CalibrateOptions, Samples, calibrate};
 use crate::observe::CalibrationMethod;
 use crate::onnx::proto::{NodeProto, TensorProto};
 use crate::onnx::small::*;
-use crate::quantize::{QuantizeOptions, quantize};
+use crate::quantize::{QuantizeOptions, Weights, quantize};
 
 /// Tensors for input `x`.
 struct Fixed(Vec<Tensor>);
@@ -70,7 +70,7 @@ fn weak_channels_grow_through_relu6_and_depthwise_convolutions() {
     let mut after = before.clone();
     let seen = statistics(&before, &samples, 1, &|| ()).unwrap();
     assert_eq!(seen["z"].max, [4.0, 0.04]);
-    let text = equalize(&mut after, &seen).unwrap();
+    let text = equalize(&mut after, &seen, Weights::PerChannel).unwrap();
     after.validate().unwrap();
     same_outputs(&before, &after, &samples);
     // Channel 1 uses 0.04 of 6, twice that with headroom: the most that is allowed, three steps of the
@@ -106,7 +106,14 @@ fn a_residual_sum_scales_all_its_terms_alike() {
     let before = graph(&[1, 1, 1, 4], &constants, &nodes);
     let samples = Fixed(vec![Tensor::from_slice(&[1, 1, 1, 4], &[1f32, -2.0, 3.0, 0.5])]);
     let mut after = before.clone();
-    assert!(equalize(&mut after, &statistics(&before, &samples, 1, &|| ()).unwrap()).is_some());
+    assert!(
+        equalize(
+            &mut after,
+            &statistics(&before, &samples, 1, &|| ()).unwrap(),
+            Weights::PerChannel
+        )
+        .is_some()
+    );
     same_outputs(&before, &after, &samples);
     let [first, last] = [weights(&after, 0), weights(&after, 3)];
     let grown = first[1] / f64::from(0.1f32);
@@ -130,7 +137,7 @@ fn channels_that_anything_else_reads_stay() {
         let samples = Fixed(vec![Tensor::from_slice(&[1, 1, 1, 2], &[1f32, -2.0])]);
         let mut after = before.clone();
         let seen = statistics(&before, &samples, 1, &|| ()).unwrap();
-        assert_eq!(equalize(&mut after, &seen), None, "{op}");
+        assert_eq!(equalize(&mut after, &seen, Weights::PerChannel), None, "{op}");
         assert_eq!(after, before);
     }
 }
@@ -235,6 +242,33 @@ fn biases_bring_back_the_mean_of_the_float_model() {
     let real =
         f64::from(bias.data.unwrap().data::<i32>()[0]) * f64::from(bias.quant.unwrap().scale[0]);
     assert!((real - 0.3 * 227.5).abs() < 100.0 / 127.0, "{real}");
+}
+
+#[test]
+fn a_channel_whose_weights_share_a_step_grows_to_keep_more_of_them() {
+    let constants =
+        [floats("w", &[2, 1, 1, 1], &[1.0, 0.5]), floats("v", &[1, 2, 1, 1], &[1.0, 1.0])];
+    let nodes = [
+        node("Relu", &["x"], &["r"], &[]),
+        node("Conv", &["r", "w"], &["c"], &[]),
+        node("Relu", &["c"], &["a"], &[]),
+        node("Conv", &["a", "v"], &["y"], &[]),
+    ];
+    let before = graph(&[1, 1, 1, 1], &constants, &nodes);
+    let samples = Fixed(vec![Tensor::from_slice(&[1, 1, 1, 1], &[1.0])]);
+    let seen = statistics(&before, &samples, 1, &|| ()).unwrap();
+    // The second channel, 0.5: noise of 1 / 255² by its step, 0.25 / 127² by that of `v`, the same.
+    assert_eq!(equalize(&mut before.clone(), &seen, Weights::PerChannel), None);
+    // With one step for all of `w`, 1 / 127² more that grows with the channel: (0.25 / 127² / (1 / 255² + 1 / 127²))^(1/4)
+    // is 0.669, in steps of an eighth of an octave 2^(-4/8).
+    let mut after = before.clone();
+    assert!(equalize(&mut after, &seen, Weights::PerTensor).is_some());
+    let s = 0.5f64.sqrt();
+    for (node, expected) in [(1, [1.0, 0.5 / s]), (3, [1.0, s])] {
+        let found = weights(&after, node);
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
+    }
+    same_outputs(&before, &after, &samples);
 }
 
 #[test]
