@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use daq::{DType, Graph, Layout, Tensor};
 use daq_quant::calibrate::Samples;
@@ -19,6 +20,7 @@ use daq_quant::recover::equalize::EQUALIZED;
 use daq_quant::recover::two_parts;
 use daq_quant::samples::{PREPROCESS, PreparedDataset, preprocess_of};
 use daq_quant::table::Table;
+use daq_quant::target::{Goal, LEAST_SAMPLES, Search};
 use daq_quant::{passes, quantize as quantizer};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -70,16 +72,22 @@ impl Samples for Arrays {
 /// `percentile:99.9`, `entropy`, `mse`, `best`, `auto`); `recovery` names the passes that win back
 /// accuracy, as `--recovery` of the command; `weights` is `per-channel`, `per-tensor` or `asymm`.
 /// `exclude` names what stays in float, `two_parts` the products that read their input in two parts.
+/// `target_agreement` (a share) or `target_sqnr` (dB) tries recipes from cheap to dear, then leaves the fewest
+/// operators in float, until that holds on a third of the samples, which are held back; nothing new begins
+/// after `time_budget` seconds.
 /// `samples` and `seed` choose some of a folder's files. `threads` (all CPUs where left out) does not
 /// change the result. `progress(stage, done, total)` is called as the work goes on, from other threads.
 ///
 /// Returns a dict: `operators`, `operators_8bit`, `samples`, `skipped` and `float_operators` (pairs of
-/// a name and the reason), `messages`.
+/// a name and the reason), `messages`; with a target also `target`, a dict: `reached`, `agreement`, `expected` (the
+/// agreement on other samples) and `expected_error`, `sqnr_db`, all on the `samples` held back; and the `calibration`,
+/// `recovery`, `exclude` and `two_parts` that were found.
 #[pyfunction]
 #[pyo3(signature = (model, images, output, *, table = None, preprocess = None,
     calibration = None, recovery = None, weights = "per-channel", samples = None, seed = 0, threads = None, exclude = vec![], ops = None,
     two_parts = vec![], dequantize_after = vec![], quantize_after = vec![], float_input = false,
-    power_of_two_scales = false, shapes = None, progress = None))]
+    power_of_two_scales = false, target_agreement = None, target_sqnr = None, time_budget = None,
+    shapes = None, progress = None))]
 pub fn quantize<'py>(
     py: Python<'py>,
     model: Source,
@@ -100,6 +108,9 @@ pub fn quantize<'py>(
     quantize_after: Vec<String>,
     float_input: bool,
     power_of_two_scales: bool,
+    target_agreement: Option<f64>,
+    target_sqnr: Option<f64>,
+    time_budget: Option<f64>,
     shapes: Option<BTreeMap<String, Vec<usize>>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
@@ -116,6 +127,19 @@ pub fn quantize<'py>(
             return Err(PyValueError::new_err(why));
         }
     };
+    let goal = goal(target_agreement, target_sqnr).map_err(value_error)?;
+    let budget =
+        match time_budget {
+            Some(_) if goal.is_none() => {
+                return Err(value_error(
+                    "time_budget: it needs a target, as target_agreement=0.98".into(),
+                ));
+            }
+            Some(seconds) => Some(Duration::try_from_secs_f64(seconds).map_err(|_| {
+                value_error(format!("time_budget: {seconds} is no time in seconds"))
+            })?),
+            None => None,
+        };
     let as_daq = match output.extension().and_then(|e| e.to_str()) {
         Some("daq") => true,
         Some("onnx") => false,
@@ -150,6 +174,11 @@ pub fn quantize<'py>(
     two_parts::check(&float, &two_parts).map_err(failed)?;
 
     let (data, carried) = data(&float, images, preprocess, samples, seed)?;
+    if goal.is_some() && data.len() < LEAST_SAMPLES {
+        let why =
+            format!("a target needs at least {LEAST_SAMPLES} samples; there are {}", data.len());
+        return Err(failed(why));
+    }
     let workers =
         threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     let recipe = Recipe {
@@ -162,13 +191,20 @@ pub fn quantize<'py>(
     };
     let report = Progress { callback: progress, state: Mutex::default() };
     let result = py.detach(|| {
-        let prepared = prepare(&float, &*data, &recipe, &report)?;
-        let quantized = prepared.quantize(&*data, &recipe, &report)?;
-        Ok::<_, pipeline::PipelineError>((prepared, quantized))
+        let Some(goal) = goal else {
+            let prepared = prepare(&float, &*data, &recipe, &report)?;
+            let quantized = prepared.quantize(&*data, &recipe, &report)?;
+            return Ok::<_, pipeline::PipelineError>((prepared, quantized, None));
+        };
+        let samples = &*data;
+        let (float, classes, tried) = (&float, None, &|_: &_| ());
+        let found = Search { float, samples, goal, recipe, classes, budget, tried }.run(&report)?;
+        let target = (found.fidelity, found.reached, found.recipe);
+        Ok((found.prepared, found.quantized, Some(target)))
     });
     // The caller's exception says more than what came of it.
     report.raised()?;
-    let (prepared, mut done) = result.map_err(failed)?;
+    let (prepared, mut done, target) = result.map_err(failed)?;
     py.detach(|| {
         describe(&mut done.graph, &float, &options, carried);
         if let Some(scales) = &prepared.equalized {
@@ -208,7 +244,33 @@ pub fn quantize<'py>(
     summary.set_item("skipped", calibrated.skipped)?;
     summary.set_item("float_operators", floats)?;
     summary.set_item("messages", messages)?;
+    if let Some((fidelity, reached, recipe)) = target {
+        let about = PyDict::new(py);
+        about.set_item("reached", reached)?;
+        about.set_item("agreement", fidelity.agreement)?;
+        about.set_item("expected", fidelity.expected)?;
+        about.set_item("expected_error", fidelity.expected_error)?;
+        about.set_item("sqnr_db", fidelity.sqnr_db)?;
+        about.set_item("samples", fidelity.samples)?;
+        about.set_item("calibration", recipe.method.to_string())?;
+        about.set_item("recovery", recipe.recovery.to_string())?;
+        about.set_item("exclude", recipe.options.exclude)?;
+        about.set_item("two_parts", recipe.two_parts)?;
+        summary.set_item("target", about)?;
+    }
     Ok(summary)
+}
+
+/// What is to be reached, where anything is.
+fn goal(agreement: Option<f64>, sqnr: Option<f64>) -> Result<Option<Goal>, String> {
+    match (agreement, sqnr) {
+        (Some(_), Some(_)) => Err("target_agreement and target_sqnr: give one of them".into()),
+        (Some(share), None) if !(0.0..=1.0).contains(&share) => {
+            Err(format!("target_agreement: {share} is no share from 0 to 1"))
+        }
+        (Some(share), None) => Ok(Some(Goal::Agreement(share))),
+        (None, sqnr) => Ok(sqnr.map(Goal::Sqnr)),
+    }
 }
 
 /// The samples, and the preprocessing that the model shall carry where they are pictures.

@@ -186,6 +186,19 @@ def test_inputs_in_two_parts(tmp_path):
     assert np.abs(a - b).max() < 0.1
 
 
+def test_a_target(tmp_path):
+    rng = np.random.default_rng(1)
+    samples = [rng.uniform(-1, 1, SHAPE).astype(np.float32) for _ in range(6)]
+    out = tmp_path / "o.daq"
+    first = daq.quantize(FLOAT, samples, out, target_sqnr=1)["target"]
+    assert first["reached"] and first["sqnr_db"] >= 1 and first["samples"] == 2
+    assert (first["exclude"], first["calibration"]) == ([], "best")
+    # More than the model has to give: the first attempt is all that the time allows.
+    second = daq.quantize(FLOAT, samples, out, target_sqnr=300, time_budget=0)["target"]
+    assert not second["reached"] and second["sqnr_db"] == first["sqnr_db"]
+    assert "target" not in daq.quantize(FLOAT, samples, out)
+
+
 def test_quantize_says_what_is_wrong(tmp_path):
     out = tmp_path / "o.daq"
     sample = np.zeros(SHAPE, np.float32)
@@ -204,6 +217,11 @@ def test_quantize_says_what_is_wrong(tmp_path):
     fails(daq.DaqError, "exclude", FLOAT, [sample], out, exclude=["no such node"])
     fails(daq.DaqError, "two-parts", FLOAT, [sample], out, two_parts=["no such node"])
     fails(ValueError, "minmax", FLOAT, [sample], out, calibration="greatest")
+    fails(daq.DaqError, "at least 6 samples", FLOAT, [sample], out, target_sqnr=20)
+    fails(ValueError, "one of them", FLOAT, [sample], out, target_sqnr=20, target_agreement=0.9)
+    fails(ValueError, "no share", FLOAT, [sample], out, target_agreement=98)
+    fails(ValueError, "needs a target", FLOAT, [sample], out, time_budget=5)
+    fails(ValueError, "no time", FLOAT, [sample], out, target_sqnr=20, time_budget=-1)
     fails(ValueError, "activation-bias", FLOAT, [sample], out, recovery="equalise")
     fails(ValueError, ".daq or .onnx", FLOAT, [sample], tmp_path / "o.bin")
     fails(daq.DaqError, "is a .daq file", os.environ["MODEL"], [sample], out)

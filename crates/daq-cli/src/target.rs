@@ -8,16 +8,13 @@ use daq_quant::calibrate::Samples;
 use daq_quant::evaluate::Classes;
 use daq_quant::pipeline::Recipe;
 use daq_quant::samples::PreparedDataset;
-use daq_quant::target::{Fidelity, Goal, Search, Tried};
+use daq_quant::target::{Fidelity, Goal, LEAST_SAMPLES, Search, Tried};
 
 use crate::eval::ByName;
 use crate::messages::{self, Stages};
 use crate::options::usage;
 use crate::output::percent;
 use crate::quantize::{Args, Made, Reached};
-
-/// The least samples that a search needs: some to calibrate, some to hold back.
-const LEAST_SAMPLES: usize = 6;
 
 /// What the 8-bit model has to reach on samples that are held back from calibration.
 #[derive(clap::Args, Clone, Debug, Default)]

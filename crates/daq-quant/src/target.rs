@@ -38,6 +38,9 @@ const IN_8_BITS: f64 = 0.9;
 /// alone, and their errors are a little larger than its: that is the margin of safety for other samples.
 const RIVALS: usize = 4;
 
+/// The least samples that a search needs: some to calibrate, some to hold back.
+pub const LEAST_SAMPLES: usize = 6;
+
 /// What is to be reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Goal {

@@ -52,13 +52,28 @@ class Model:
         self, inputs: Union[_Array, Dict[str, _Array]], dtype: Optional[npt.DTypeLike] = None
     ) -> Dict[str, _Array]: ...
 
-class Summary(TypedDict):
+class Target(TypedDict):
+    reached: bool
+    agreement: float
+    expected: float
+    expected_error: float
+    sqnr_db: float
+    samples: int
+    calibration: str
+    recovery: str
+    exclude: List[str]
+    two_parts: List[str]
+
+class _Summary(TypedDict):
     operators: int
     operators_8bit: int
     samples: int
     skipped: List[Tuple[str, str]]
     float_operators: List[Tuple[str, str]]
     messages: List[str]
+
+class Summary(_Summary, total=False):
+    target: Target
 
 def quantize(
     model: _Model,
@@ -80,6 +95,9 @@ def quantize(
     quantize_after: Sequence[str] = (),
     float_input: bool = False,
     power_of_two_scales: bool = False,
+    target_agreement: Optional[float] = None,
+    target_sqnr: Optional[float] = None,
+    time_budget: Optional[float] = None,
     shapes: Optional[Mapping[str, Sequence[int]]] = None,
     progress: Optional[Callable[[str, int, int], Any]] = None,
 ) -> Summary: ...
