@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, bail};
 use daq::{Graph, Model};
 use daq_quant::calibrate::Samples;
-use daq_quant::compare::{CompareOptions, Comparison, HURTS_DB, OperatorError, compare};
+use daq_quant::compare::{
+    CompareError, CompareOptions, Comparison, HURTS_DB, OperatorError, compare,
+};
 use daq_quant::evaluate::Classes;
 use daq_quant::preprocess_check::{self, PreprocessCheck};
 use daq_quant::recover::absorption::{self, ABSORBED};
@@ -165,7 +167,10 @@ pub fn measure(
     let progress = Progress::new("comparing", data.len());
     let comparison = compare(float.1, quantized.1, data, &options, &|| progress.step());
     progress.finish();
-    comparison.map_err(|e| anyhow!("{}: {e}", quantized.0.display()))
+    comparison.map_err(|e| {
+        let path = if matches!(e, CompareError::NotFloat { .. }) { float.0 } else { quantized.0 };
+        anyhow!("{}: {e}", path.display())
+    })
 }
 
 fn print(c: &Comparison, args: &Args, out: &mut dyn Write) -> Result<()> {

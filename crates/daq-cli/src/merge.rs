@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use daq_quant::observe::CalibrationMethod;
 use daq_quant::saved;
 
@@ -37,5 +37,13 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     output::check(&args.output, &inputs, "statistics", is_statistics, args.force)?;
     let method = CalibrationMethod::Mse;
     let parts = inputs.iter().map(|p| read(p, method)).collect::<Result<Vec<_>>>()?;
+    let texts = inputs.iter().map(std::fs::read).collect::<Result<Vec<_>, _>>()?;
+    for (i, text) in texts.iter().enumerate() {
+        // Its samples would count twice.
+        if let Some(j) = texts[..i].iter().position(|other| other == text) {
+            let (one, two) = (inputs[j].display(), inputs[i].display());
+            bail!("{one} and {two} are the same statistics; give each part once");
+        }
+    }
     write(&args.output, &saved::merge(&parts, method)?, out)
 }

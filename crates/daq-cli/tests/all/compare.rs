@@ -46,6 +46,16 @@ fn tags<'a>(page: &'a Document, name: &'static str) -> impl Iterator<Item = Node
 }
 
 #[test]
+fn models_in_the_wrong_order_are_named_rightly() {
+    let f = Folder::with_models();
+    let pictures = example("pictures");
+    let swapped = ["compare", "m.daq", "m.onnx", "--images", &pictures, "--samples", "2"];
+    f.run(&swapped).fails(1, &["m.daq: the first model is quantized"]);
+    let both_float = ["compare", "m.onnx", "m.onnx", "--images", &pictures, "--samples", "2"];
+    f.run(&both_float).fails(1, &["m.onnx: the second model has no 8-bit operator"]);
+}
+
+#[test]
 fn numbers_are_those_of_eval_and_of_the_report() {
     let f = Folder::with_models();
     let names = example("classes.txt");

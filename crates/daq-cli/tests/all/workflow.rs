@@ -423,6 +423,8 @@ fn statistics_of_parts_merge_to_the_bytes_of_one_run() {
     f.run(&["quantize", "--statistics", "table.txt", "m.onnx", "a.txt"])
         .fails(1, &["not statistics"]);
     f.run(&["merge", "part1.json", "-o", "part1.json"]).fails(1, &["it is the input"]);
+    f.run(&["merge", "part1.json", "part2.json", "part1.json", "-o", "twice.json"])
+        .fails(1, &["part1.json and part1.json are the same statistics"]);
     calibrate(&["m.onnx", "whole.json"]);
 }
 
