@@ -97,7 +97,11 @@ impl Attrs {
 
     /// A boolean given as an integer, or its default.
     pub fn flag(&self, name: &str, default: bool) -> Result<bool, OpError> {
-        Ok(self.int(name, default as i64)? != 0)
+        match self.int(name, default as i64)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(OpError::attribute(name, format!("is {other}, must be 0 or 1"))),
+        }
     }
 
     /// A float, where present.

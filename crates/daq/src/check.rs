@@ -4,9 +4,9 @@
 
 use crate::compile::Operand;
 use crate::error::OpError;
-use crate::ops::{Op, Quantization, Spec};
+use crate::ops::{Gather, GatherElements, Op, Quantization, ScatterElements, Spec, normalize_axis};
 use crate::quant::QuantParams;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::DType;
 
 type Checked = Result<(), OpError>;
 
@@ -91,10 +91,21 @@ pub(crate) fn runnable(op: &Op, inputs: &[Option<Operand>], outputs: &[Operand])
                 )),
             }
         }
-        Op::Gather(gather) => match (input(0), input(1).and_then(|i| i.data)) {
-            (Some(x), Some(indices)) => gather_indices(gather.axis, x.shape, indices),
-            _ => Ok(()),
-        },
+        Op::Gather(Gather { axis })
+        | Op::GatherElements(GatherElements { axis })
+        | Op::ScatterElements(ScatterElements { axis, .. }) => {
+            let rank = input(0).map_or(0, |x| x.shape.len());
+            let axis = normalize_axis(*axis, rank)?;
+            indices(input(0), input(1), |_| axis)
+        }
+        Op::GatherND(_) | Op::ScatterND(_) => {
+            let depth = input(1).and_then(|i| i.shape.last()).map_or(1, |&depth| depth.max(1));
+            let first = match op {
+                Op::GatherND(gather) => gather.batch_dims as usize,
+                _ => 0,
+            };
+            indices(input(0), input(1), |i| first + i % depth)
+        }
         _ if op.quantization() == Quantization::Weighted => weighted(op, inputs, outputs),
         _ => Ok(()),
     }
@@ -184,16 +195,21 @@ fn weights_axis(op: &Op, rank: usize) -> Option<usize> {
     }
 }
 
-fn gather_indices(axis: i64, shape: &[usize], indices: &Tensor) -> Checked {
-    let axis = crate::ops::normalize_axis(axis, shape.len())?;
-    let len = shape[axis] as i64;
+/// Refuses constant indices beyond their axis of `x`, which is `axis_of(i)` for the one at `i`.
+fn indices(
+    x: Option<&Operand>,
+    indices: Option<&Operand>,
+    axis_of: impl Fn(usize) -> usize,
+) -> Checked {
+    let (Some(x), Some(indices)) = (x, indices.and_then(|i| i.data)) else { return Ok(()) };
     let all: Vec<i64> = match indices.dtype() {
         DType::I32 => indices.data::<i32>().iter().map(|&i| i.into()).collect(),
         _ => indices.data::<i64>().to_vec(),
     };
-    match all.iter().find(|i| !(-len..len).contains(*i)) {
-        Some(i) => Err(OpError::unsupported(
-            format!("index {i} on axis {axis} of length {len}"),
+    let len = |i: usize| x.shape.get(axis_of(i)).map_or(0, |&len| len as i64);
+    match all.iter().enumerate().find(|(i, index)| !(-len(*i)..len(*i)).contains(*index)) {
+        Some((i, index)) => Err(OpError::unsupported(
+            format!("index {index} on axis {} of length {}", axis_of(i), len(i)),
             "indices must be within the axis: correct the model",
         )),
         None => Ok(()),
@@ -206,6 +222,7 @@ mod tests {
     use crate::attrs::{Attr, Attrs};
     use crate::graph::{Graph, Node, Value};
     use crate::layout::Layout;
+    use crate::tensor::Tensor;
 
     fn one(scale: f32) -> Option<QuantParams> {
         Some(QuantParams::per_tensor(scale, 0))
@@ -410,6 +427,38 @@ mod tests {
         };
         let why = with(&|g| g.values[1].data = Some(Tensor::from_slice(&[1], &[-4i64])));
         assert!(why.contains("`pick` (Gather)") && why.contains("index -4 on axis 1"), "{why}");
+        // The same for others that index: rows of pairs for GatherND, which name axes 0 and 1.
+        let updates = |g: &mut Graph, shape: &[usize]| {
+            let id = g.add_value(Value::constant("u", Tensor::zeros(DType::F32, shape)));
+            g.nodes[0].inputs.push(Some(id));
+            g.values[2].shape = vec![2, 3];
+        };
+        for (name, pair, beyond) in [
+            ("GatherElements", [1i64, 3], "index 3 on axis 1 of length 3"),
+            ("ScatterElements", [-4, 2], "index -4 on axis 1 of length 3"),
+            ("GatherND", [2, 2], "index 2 on axis 0 of length 2"),
+            ("ScatterND", [0, 3], "index 3 on axis 1 of length 3"),
+        ] {
+            let of = |pair: [i64; 2]| {
+                let mut g = g.clone();
+                let attrs = match name.ends_with("Elements") {
+                    true => Attrs::new().with("axis", Attr::Int(1)),
+                    false => Attrs::new(),
+                };
+                g.nodes[0].op = Op::from_attrs(name, &attrs).unwrap().unwrap();
+                g.values[1] = Value::constant("i", Tensor::from_slice(&[1, 2], &pair));
+                match name {
+                    "ScatterElements" => updates(&mut g, &[1, 2]),
+                    "ScatterND" => updates(&mut g, &[1]),
+                    "GatherND" => g.values[2].shape = vec![1],
+                    _ => g.values[2].shape = vec![1, 2],
+                }
+                g.validate().map_err(|e| e.to_string())
+            };
+            assert_eq!(of([1, 2]), Ok(()), "{name}");
+            let why = of(pair).unwrap_err();
+            assert!(why.contains(name) && why.contains(beyond), "{why}");
+        }
         let why = with(&|g| g.nodes[0].outputs.clear());
         assert!(why.contains("without an output"), "{why}");
         let why = with(&|g| g.values[1].layout = Layout::ChannelsLast);

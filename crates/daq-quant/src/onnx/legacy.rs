@@ -333,7 +333,18 @@ pub(super) fn attr_inputs(op: &str, opset: i64) -> Vec<&'static AttrInput> {
 
 /// What the constant inputs are, whatever the names: used by the reader for each call.
 pub(super) fn move_constant_inputs(call: &mut Call, graph: &Graph) -> Result<(), OpError> {
-    for input in attr_inputs(&call.op, call.attrs.opset) {
+    let opset = call.attrs.opset;
+    let rows = attr_inputs(&call.op, opset);
+    let given = |row: &&AttrInput| call.inputs.get(row.index).is_some_and(Option::is_some);
+    let known = |row: &&AttrInput| rows.iter().any(|known| known.index == row.index);
+    let newer = Op::attr_inputs(&call.op).iter().find(|row| given(row) && !known(row));
+    if let Some(AttrInput { index, name, since }) = newer {
+        return Err(OpError::unsupported(
+            format!("input {index} (`{name}`) in operator set {opset}"),
+            format!("{} has it from {since}: say so in the model's opset_import", call.op),
+        ));
+    }
+    for input in rows {
         if let Some(data) = call.constant(graph, input.index, input.name)? {
             let value = super::attribute::attr_of(data);
             call.set(input.name, value);

@@ -79,7 +79,7 @@ pub(super) fn take_blocks(call: &mut Call, graph: &Graph) -> Result<Blocks, OpEr
     if !codes.is_code() || (call.op == "DequantizeLinear" && codes != x.dtype) {
         return Err(OpError::Type { index: 2, dtype: codes, allowed: "uint8 and int8" });
     }
-    check_scales(scale.data())?;
+    check_scales(scale.data(), codes)?;
     let (given, block) = (call.attrs.int("axis", 1)?, call.attrs.int("block_size", 0)?);
     let rank = x.shape.len() as i64;
     let axis = usize::try_from(if given < 0 { given.saturating_add(rank) } else { given });
@@ -112,12 +112,18 @@ pub(super) fn take_blocks(call: &mut Call, graph: &Graph) -> Result<Blocks, OpEr
     })
 }
 
-fn check_scales(scales: &[f32]) -> Result<(), OpError> {
-    match scales.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
+/// Refuses scales that stand for no real numbers: `1 / scale` and 255 scales must be finite. That of
+/// an `int32` bias is a product of two and may be any positive number.
+pub(super) fn check_scales(scales: &[f32], codes: DType) -> Result<(), OpError> {
+    let (least, most) = match codes {
+        DType::I32 => (f32::from_bits(1), f32::MAX),
+        _ => (f32::MIN_POSITIVE, 1e36),
+    };
+    match scales.iter().find(|s| !(least..=most).contains(*s)) {
         None => Ok(()),
         Some(bad) => Err(OpError::unsupported(
-            format!("a scale of {bad}"),
-            "scales must be positive and finite: quantize the model again",
+            format!("a scale of {bad:?}"),
+            format!("it must lie within {least:?} and {most:?}: quantize the model again"),
         )),
     }
 }
@@ -149,7 +155,7 @@ pub(super) fn quantization(
             shapes: vec![scale.shape().to_vec()],
         });
     }
-    check_scales(&scales)?;
+    check_scales(&scales, codes)?;
     if codes == DType::I32 && zero_points.iter().any(|&z| z != 0) {
         return Err(OpError::unsupported("an int32 zero point other than 0", "make it 0"));
     }

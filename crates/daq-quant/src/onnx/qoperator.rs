@@ -262,6 +262,7 @@ impl Row {
             && let [Some(x), Some(w), bias] = &mut quants[..]
         {
             let scale: Vec<f32> = w.scale.iter().map(|w| x.scale[0] * w).collect();
+            qdq::check_scales(&scale, DType::I32)?;
             *bias = Some(QuantParams { zero_point: vec![0; scale.len()], scale, axis: 0 });
         }
         while inputs.last() == Some(&None) {

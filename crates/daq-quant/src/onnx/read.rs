@@ -272,6 +272,10 @@ impl Importer<'_> {
         if output_names.is_empty() {
             return Err(self.bad("the graph has no output".into()));
         }
+        let mut distinct = HashSet::new();
+        if let Some(name) = output_names.iter().find(|&name| !distinct.insert(name)) {
+            return Err(self.bad(format!("two outputs are named `{name}`")));
+        }
         let given = self.given();
         let nodes = sorted(proto.node, &given, &output_names).map_err(|why| self.bad(why))?;
         let made = nodes.iter().flat_map(branch::made);

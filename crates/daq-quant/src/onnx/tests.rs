@@ -220,6 +220,8 @@ fn quantization_goes_to_the_codes() {
         (&[0.25, -1.0], 0, zeros.clone(), "scale of -1"),
         (&[0.25, f32::NAN], 0, zeros.clone(), "scale of NaN"),
         (&[0.25, f32::INFINITY], 0, zeros.clone(), "scale of inf"),
+        (&[0.25, 1e38], 0, zeros.clone(), "scale of 1e38"),
+        (&[0.25, 1e-45], 0, zeros.clone(), "scale of 1e-45"),
         (&[0.25], 0, zeros.clone(), "1 scales and 2 zero points"),
         (&[0.25, 0.125], 2, zeros.clone(), "axis 2"),
         (&[0.25, 0.125], 9, zeros.clone(), "axis 9"),
@@ -253,10 +255,28 @@ fn quantization_goes_to_the_codes() {
         let text = error(&wrong_type);
         assert!(text.contains("`y`") && text.contains(part), "{text}");
     }
-    // Scales that fit a float each, but not together.
-    let graph = read_model(&qdq(&[1e38, 1e38], 0, zeros)).unwrap();
-    let result = daq::Model::from_graph(crate::qdq::fold(&graph)).map(|_| ());
-    assert!(result.is_ok(), "floats hold what codes cannot: {result:?}");
+}
+
+#[test]
+fn forms_of_a_newer_operator_set_are_errors() {
+    let mean = |opset| {
+        let nodes = [node("ReduceMean", &["x", "axes"], &["y"], &[])];
+        model(opset, &[("x", &[2, 3])], &[longs("axes", &[1], &[1])], &nodes, &["y"])
+    };
+    let graph = read_model(&mean(18)).unwrap();
+    assert_eq!(graph.values[graph.outputs[0]].shape, [2, 1]);
+    let text = error(&mean(17));
+    assert!(text.contains("`y`") && text.contains("input 1 (`axes`) in operator set 17"), "{text}");
+    let clip = [node("Clip", &["x", "", "high"], &["y"], &[])];
+    let text = error(&model(10, &[("x", &[2])], &[floats("high", &[], &[6.0])], &clip, &["y"]));
+    assert!(text.contains("(`max`)") && text.contains("Clip has it from 11"), "{text}");
+    // A number where a truth is asked, and an output that is named twice.
+    let nodes = [node("ReduceMean", &["x"], &["y"], &[int("keepdims", 2)])];
+    let text = error(&model(17, &[("x", &[2])], &[], &nodes, &["y"]));
+    assert!(text.contains("`y`") && text.contains("`keepdims`: is 2, must be 0 or 1"), "{text}");
+    let nodes = [node("Relu", &["x"], &["y"], &[])];
+    let text = error(&model(17, &[("x", &[2])], &[], &nodes, &["y", "y"]));
+    assert!(text.contains("two outputs are named `y`"), "{text}");
 }
 
 #[test]

@@ -199,14 +199,18 @@ fn only_reader(graph: &Graph, consumers: &[Vec<usize>], node: &Node) -> Option<u
 
 /// Float biases of products of codes become `i32` at the scale of input times weight.
 fn quantize_biases(graph: &mut Graph, reasons: &BTreeMap<String, String>) {
-    let producers = graph.producers();
+    let (producers, consumers) = (graph.producers(), graph.consumers());
     let mut before: HashMap<usize, Node> = HashMap::new();
     for i in 0..graph.nodes.len() {
         let node = &graph.nodes[i];
         if node.op.quantization() != Quantization::Weighted || stays_float(graph, reasons, node) {
             continue;
         }
-        let Some(codes) = bias_codes(graph, &producers, node) else { continue };
+        let quantizer = only_reader(graph, &consumers, node).map(|q| &graph.nodes[q]);
+        let quantizer = quantizer.filter(|q| matches!(q.op, Op::QuantizeLinear(_)));
+        let step = quantizer.and_then(|q| u8_quant(&graph.values[q.outputs[0]])?.scale.first());
+        let step = step.copied().unwrap_or(f32::INFINITY);
+        let Some(codes) = bias_codes(graph, &producers, node, step) else { continue };
         let Some(float) = node.inputs[2] else { continue };
         let name = format!("{}_{}", graph.values[float].name, graph.node_name(node));
         let shape = graph.values[float].shape.clone();
@@ -224,9 +228,10 @@ fn quantize_biases(graph: &mut Graph, reasons: &BTreeMap<String, String>) {
     }
 }
 
-/// The codes of a node's float bias; nothing where they would overflow, or where the node has no
-/// such bias or does not multiply codes by constant codes.
-fn bias_codes(graph: &Graph, producers: &[Option<usize>], node: &Node) -> Option<Value> {
+/// The codes of a node's float bias; nothing where they would overflow, where rounding one moves the
+/// output by more than a `step`, or where the node has no such bias or does not multiply codes by
+/// constant codes.
+fn bias_codes(graph: &Graph, producers: &[Option<usize>], node: &Node, step: f32) -> Option<Value> {
     let codes = |i: usize| {
         let producer = &graph.nodes[producers[(*node.inputs.get(i)?)?]?];
         let codes = producer.inputs.first().copied().flatten();
@@ -242,8 +247,10 @@ fn bias_codes(graph: &Graph, producers: &[Option<usize>], node: &Node) -> Option
     }
     let scale: Vec<f32> = w.scale.iter().map(|w| x.scale[0] * w).collect();
     let steps = |(c, b): (usize, &f32)| {
-        let steps = b / if scale.len() == 1 { scale[0] } else { scale[c] };
-        (steps.abs() <= MAX_BIAS).then(|| steps.round_ties_even() as i32)
+        let scale = if scale.len() == 1 { scale[0] } else { scale[c] };
+        let (steps, rounded) = (b / scale, (b / scale).round_ties_even());
+        let fits = steps.abs() <= MAX_BIAS && (steps - rounded).abs() * scale <= step;
+        fits.then_some(rounded as i32)
     };
     let steps = bias.data::<f32>().iter().enumerate().map(steps).collect::<Option<Vec<_>>>()?;
     let quant = QuantParams { zero_point: vec![0; scale.len()], scale, axis: 0 };
@@ -346,6 +353,44 @@ mod tests {
             matches!(&steps[..], [("Conv", kernel), ("Sqrt", _)] if kernel.starts_with("qsums")),
             "{steps:?}"
         );
+    }
+
+    /// The bias 0.06 is 0 at the scale 0.125 of the products: less than a step of the output, or more.
+    #[test]
+    fn a_bias_that_codes_of_the_output_would_miss_stays_float() {
+        for (step, ops, y) in [
+            (0.0625, &["Conv"][..], 5.25),
+            // 5.31 is 106.2 steps.
+            (0.05, &["DequantizeLinear", "DequantizeLinear", "Conv", "QuantizeLinear"], 5.3),
+        ] {
+            let constants = [
+                floats("s", &[], &[0.5]),
+                floats("ys", &[], &[step]),
+                bytes("z", Uint8, &[], &[10]),
+                bytes("yz", Uint8, &[], &[0]),
+                bytes("wq", Int8, &[1, 1, 1, 1], &[3]),
+                floats("ws", &[], &[0.25]),
+                bytes("wz", Int8, &[], &[0]),
+                floats("b", &[1], &[0.06]),
+            ];
+            let nodes = [
+                node("QuantizeLinear", &["x", "s", "z"], &["xq"], &[]),
+                node("DequantizeLinear", &["xq", "s", "z"], &["xd"], &[]),
+                node("DequantizeLinear", &["wq", "ws", "wz"], &["w"], &[]),
+                node("Conv", &["xd", "w", "b"], &["c"], &[]),
+                node("QuantizeLinear", &["c", "ys", "yz"], &["cq"], &[]),
+                node("DequantizeLinear", &["cq", "ys", "yz"], &["y"], &[]),
+            ];
+            let model = model(13, &[("x", &[1, 1, 1, 1])], &constants, &nodes, &["y"]);
+            let folded = fold(&read_model(&model).unwrap());
+            let names: Vec<_> = folded.nodes.iter().map(|n| n.op.name()).collect();
+            assert_eq!(names, ops, "{step}");
+            let mut session = Model::from_graph(folded).unwrap().session(1);
+            let x = Tensor::from_slice(&[1, 1, 1, 1], &[7f32]);
+            let found = session.run(&[("x", &x)], Some(DType::F32)).unwrap();
+            let found = found[0].data::<f32>()[0];
+            assert!((found - y).abs() < 1e-6, "{step}: {found}");
+        }
     }
 
     #[test]

@@ -4,7 +4,8 @@
 use super::moves::{sized, strides};
 use super::*;
 
-/// ONNX GatherND. Indices beyond an axis, which the standard forbids, take its nearest end.
+/// ONNX GatherND. Indices beyond an axis, which the standard forbids, are an error where they are
+/// constant and take its nearest end where they are computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GatherND {
     /// How many leading axes data and indices share.
