@@ -19,7 +19,10 @@ of the Python package (`pip download --no-deps onnx==1.17.0`, a zip archive).
 
 A test passes if each float is within 1e-7 + 1e-3 |expected| of what is expected (4e-3 where the test works in half
 precision) and all else is equal. A wrong number and a panic are failures. *Not supported* is an error with a message.
-*Different* are tests whose data are not what the standard says; onnxruntime 1.32 gives what daq gives.
+*Different* are tests whose data are not what the standard says; onnxruntime 1.32 gives what daq gives. Those of
+QLinearMatMul hold codes that wrapped: 20 for -236, where the standard saturates to -128 (ONNX's own reference does by
+now). With `align_corners` the last of two elements lies on the last of four, which is 4 and not 3.14. The mean counts
+the padding, and not what a window of `ceil_mode` covers beyond it.
 The tests give every operand as an input of the model, also those that models store: weights, shapes, scales. Where
 daq wants an operand constant, the runner makes all inputs but the first constant, or all of them.
 ";
