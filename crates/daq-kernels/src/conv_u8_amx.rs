@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use crate::ConvShape;
 use crate::conv_u8::{ConvU8Params, Other, PackedConv, Part};
-use crate::conv_u8_amx_codes::{Adding, Channels, Place, Waiting};
+use crate::conv_u8_amx_codes::{Adding, Channels, NEAR, NEAR_BITS, NEAR_CODES, Place, Waiting};
 use crate::conv_u8_amx_tiles::*;
 use crate::conv_u8_vnni::{Slot, put, slots};
 use crate::requantize::SMALL;
@@ -33,6 +33,8 @@ const BLOCK_BYTES: usize = 256 * 1024;
 /// Bytes of output that all panels pass over, where they have few inputs: what they read and write then stays
 /// in the first-level cache.
 const BLOCK_CODES: usize = 64 * 1024;
+/// Most steps of which sums are proved to be [`NEAR`]: of more the tiles take longer than the codes anyway.
+const NEAR_STEPS: usize = 16;
 /// Bytes of weights that hardly are in a cache when their turn comes.
 const FAR_BYTES: usize = 256 * 1024;
 
@@ -82,6 +84,9 @@ pub(crate) struct AmxConv {
     input_zero_point: u8,
     /// Whether every multiplier is below [`SMALL`].
     small: bool,
+    /// Whether no sum is beyond [`NEAR`], and none times its multiplier beyond [`NEAR_CODES`]: sums begin with
+    /// [`NEAR_BITS`].
+    near: bool,
 }
 
 /// Whether tiles beat `vpdpbusd`: with few pixels or few inputs they are mostly empty, with a window of few
@@ -158,6 +163,7 @@ impl AmxConv {
             output_zero_point: params.output_zero_point,
             input_zero_point: params.input_zero_point,
             small: params.multipliers.iter().all(|&multiplier| multiplier < SMALL),
+            near: steps.len() <= NEAR_STEPS,
         };
         if fit_i8 && far && !params.shape.is_pointwise() && conv.tiles_of_picture() <= TILES {
             conv.tiles = TILES;
@@ -194,6 +200,11 @@ impl AmxConv {
                 panel.channels.multipliers[vector].0[slot] = params.multipliers[first + column];
             }
             let rows = &mut rows[..columns * len];
+            if conv.near {
+                let channels = bias.iter().zip(params.multipliers).skip(first);
+                conv.near = (rows.chunks_exact(len).zip(channels))
+                    .all(|(row, (&bias, &multiplier))| is_near(row, bias, multiplier));
+            }
             let weights = hold(rows);
             // What 8 bits did not hold.
             let mut left = Vec::new();
@@ -214,6 +225,13 @@ impl AmxConv {
                 }
             }
             conv.panels.push(panel);
+        }
+        if conv.near {
+            for panel in &mut conv.panels {
+                for bias in panel.channels.bias.iter_mut().flat_map(|line| &mut line.0) {
+                    *bias += NEAR_BITS;
+                }
+            }
         }
         conv
     }
@@ -278,6 +296,21 @@ fn on_plane(shape: &ConvShape) -> Option<ConvShape> {
     let strided = shape.stride_h > 1 && shape.stride_w > 1;
     let dense = (shape.dilation_h, shape.dilation_w) == (1, 1) && shape.in_c.is_multiple_of(ROW);
     (few && strided && dense).then_some(on_plane)
+}
+
+/// Whether the sums of a channel are below [`NEAR`] and their products below [`NEAR_CODES`], whatever the codes.
+fn is_near(weights: &[i16], bias: i32, multiplier: f32) -> bool {
+    let (mut low, mut high) = (i64::from(bias), i64::from(bias));
+    for weights in weights.chunks(64) {
+        let [negative, positive] =
+            weights.iter().fold([0i32; 2], |[negative, positive], &weight| {
+                [negative + i32::from(weight.min(0)), positive + i32::from(weight.max(0))]
+            });
+        low += 255 * i64::from(negative);
+        high += 255 * i64::from(positive);
+    }
+    let most = high.max(-low);
+    most < NEAR && most as f32 * multiplier < NEAR_CODES
 }
 
 /// Takes what 8 bits hold of each weight, and leaves the rest there.
@@ -515,15 +548,17 @@ thread_local! {
 
 impl PackedConv for AmxConv {
     unsafe fn run(&self, input: &[u8], part: Part, output: *mut u8, stride: usize) {
+        let adding = Adding::default();
         // SAFETY: `ConvU8::with_kernel` made sure of the instruction set; the caller answers for the rest.
         unsafe {
-            match self.small {
-                true => {
-                    self.run_part::<true, false>(input, part, output, stride, Adding::default())
+            match (self.near, self.small) {
+                (true, _) => {
+                    self.run_part::<true, true, false>(input, part, output, stride, adding);
                 }
-                false => {
-                    self.run_part::<false, false>(input, part, output, stride, Adding::default())
+                (_, true) => {
+                    self.run_part::<false, true, false>(input, part, output, stride, adding);
                 }
+                _ => self.run_part::<false, false, false>(input, part, output, stride, adding),
             }
         }
     }
@@ -548,7 +583,17 @@ impl PackedConv for AmxConv {
             product_first: other.product_first,
         };
         // SAFETY: as for `run`; the caller answers for the other codes.
-        unsafe { self.run_part::<false, true>(input, part, output, stride, adding) }
+        unsafe {
+            match (self.near, adding.is_small()) {
+                (true, true) => {
+                    self.run_part::<true, true, true>(input, part, output, stride, adding);
+                }
+                (true, false) => {
+                    self.run_part::<true, false, true>(input, part, output, stride, adding);
+                }
+                _ => self.run_part::<false, false, true>(input, part, output, stride, adding),
+            }
+        }
     }
 
     fn channel_step(&self) -> Option<usize> {
@@ -565,8 +610,8 @@ impl AmxConv {
     /// # Safety
     ///
     /// As for [`PackedConv::run`], of at least one channel; this CPU has AMX, and the process may use it.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn run_part<const SMALL: bool, const ADD: bool>(
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+    unsafe fn run_part<const NEAR: bool, const SMALL: bool, const ADD: bool>(
         &self,
         input: &[u8],
         Part { pixels, channels }: Part,
@@ -601,8 +646,10 @@ impl AmxConv {
             memory.sums.resize(2 * TILES * ROWS, Line([0; 16]));
             let sums = [0, TILES * ROWS].map(|at| memory.sums[at..].as_mut_ptr());
             // SAFETY: there is AMX, tiles are configured, and sums are 128 lines.
-            let shared = self.tiles == 2 && unsafe { memory.shared(sums[0]) };
-            let mut count = 0;
+            let four = self.tiles == TILES;
+            let shared = !four && unsafe { memory.shared(sums[0]) };
+            // Those of the last group, and where the next go.
+            let [mut last, mut next] = sums;
             let mut first = pixels.start;
             while first < pixels.end {
                 let picture = shape.out_h * shape.out_w;
@@ -611,32 +658,49 @@ impl AmxConv {
                 memory.tiling.even();
                 let zero_point = self.output_zero_point;
                 let mut waiting =
-                    Waiting::<SMALL, ADD>::none(zero_point, adding, self.vectors(), stride);
-                for (i, panel) in panels.iter().enumerate() {
-                    for (nth, group) in memory.tiling.groups.iter().enumerate() {
+                    Waiting::<NEAR, SMALL, ADD>::none(zero_point, adding, self.vectors(), stride);
+                let groups = &memory.tiling.groups;
+                // Of one step, the pixels stay in their tiles while they meet all panels.
+                let keep = self.steps.len() == 1 && !four;
+                let (outer, inner) = match keep {
+                    true => (groups.len(), panels.len()),
+                    false => (panels.len(), groups.len()),
+                };
+                for outer in 0..outer {
+                    for inner in 0..inner {
+                        let (i, nth) = if keep { (inner, outer) } else { (outer, inner) };
+                        let (panel, group) = (&panels[i], &groups[nth]);
                         // The first groups fetch a quarter each of the next panel's weights.
                         let (ahead, ahead_step) = match panels.get(i + 1) {
                             Some(next) if nth < 4 => (next.at + nth * 8, 2 * ROWS),
                             _ => (0, 0),
                         };
                         let ahead = self.weights.as_ptr().wrapping_add(ahead);
-                        // Of one step, the weights stay in their tiles.
-                        let kept = nth > 0 && self.steps.len() == 1 && panel.again.is_empty();
-                        let sums = sums[count % 2];
-                        count += 1;
+                        let kept = keep && inner > 0;
+                        (last, next) = (next, last);
                         // SAFETY: `place` leads to what the tiles read; the caller answers for the
                         // output.
                         unsafe {
                             self.multiply(
-                                panel, kept, shared, group, ahead, ahead_step, rows, sums, &waiting,
+                                panel,
+                                kept,
+                                shared,
+                                group,
+                                ahead,
+                                ahead_step,
+                                rows,
+                                [next, last],
+                                &waiting,
                             );
                         }
                         let pairs = memory.tiling.pairs(group);
                         let output = output
                             .wrapping_add(group.first * stride + panel.first - channels.start);
-                        waiting = waiting.of(pairs, &panel.channels, sums, output);
+                        waiting = waiting.of(pairs, &panel.channels, last, output);
                     }
                 }
+                // SAFETY: as above.
+                unsafe { self.store_second(last, rows) };
                 for pair in waiting.pairs {
                     // SAFETY: as above.
                     unsafe { waiting.store(pair) }
@@ -776,16 +840,18 @@ impl AmxConv {
         copy.as_ptr()
     }
 
-    /// Multiplies a group of tiles by a panel and stores the sums, and between the steps of that the codes
-    /// of those before: the units that do the one and the other then work at the same time.
+    /// Multiplies a group of tiles by a panel, and between the steps of that stores codes of the group before:
+    /// the units that do the one and the other then work at the same time. A tile is stored while others are
+    /// multiplied, so half of the sums before leave, to `before`, when this group has begun, and half of these
+    /// are left to the next.
     ///
     /// # Safety
     ///
     /// As for [`AmxConv::run_part`]; tiles are configured, of `rows`. All that they read of the input can be
-    /// read, and as many vectors of each row as a panel has be written to `sums`.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    /// read, and as many vectors of each row as a panel has be written to `sums` and `before`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
     #[inline]
-    unsafe fn multiply<const SMALL: bool, const ADD: bool>(
+    unsafe fn multiply<const NEAR: bool, const SMALL: bool, const ADD: bool>(
         &self,
         panel: &Panel,
         kept: bool,
@@ -794,14 +860,13 @@ impl AmxConv {
         mut ahead: *const Line<i8, ROW>,
         ahead_step: usize,
         rows: usize,
-        sums: *mut Line<i32, 16>,
-        waiting: &Waiting<SMALL, ADD>,
+        [before, sums]: [*mut Line<i32, 16>; 2],
+        waiting: &Waiting<NEAR, SMALL, ADD>,
     ) {
         let pixel_bytes = self.shape.in_c * self.shape.stride_w;
         let vectors = panel.vectors();
         let four = self.tiles == TILES;
-        let stores = if four { TILES } else { 2 * vectors };
-        let now = waiting.pairs.len().div_ceil(self.steps.len() + stores - 1);
+        let now = waiting.pairs.len().div_ceil(self.steps.len() + 1);
         let mut left = waiting.pairs.iter();
         // Some of the codes.
         macro_rules! store {
@@ -811,20 +876,45 @@ impl AmxConv {
                 }
             };
         }
+        let [one, other] = &panel.channels.bias;
         let mut again = panel.again.as_slice();
         let mut weights = self.weights.as_ptr().wrapping_add(panel.at);
         // SAFETY: by the caller; `weights` holds the panel's steps.
         unsafe {
-            clear_sums();
+            let in_halves = !four && vectors == 2;
+            if four {
+                self.store_second(before, rows);
+                begin_sums::<0, 1>(one, one);
+                begin_sums::<2, 3>(one, one);
+            } else {
+                begin_sums::<0, 1>(one, other);
+            }
+            if !four && vectors == 1 {
+                self.store_second(before, rows);
+                begin_sums::<2, 3>(one, other);
+            }
             for (step, &at) in self.steps.iter().enumerate() {
                 let inputs = group.inputs.map(|input| input.wrapping_add(at));
-                let two = [inputs[0], inputs[1]];
-                match (vectors, kept) {
-                    _ if four => multiply_four(inputs, pixel_bytes, weights),
-                    (1, _) => multiply_one(two, pixel_bytes, weights),
-                    (_, true) => multiply_kept(two, pixel_bytes),
-                    _ if shared => multiply_two::<true>(two, pixel_bytes, weights, ahead),
-                    _ => multiply_two::<false>(two, pixel_bytes, weights, ahead),
+                if in_halves {
+                    match (kept, shared) {
+                        (true, _) => multiply_kept(weights),
+                        (_, true) => multiply_first::<true>(inputs[0], pixel_bytes, weights, ahead),
+                        _ => multiply_first::<false>(inputs[0], pixel_bytes, weights, ahead),
+                    }
+                    if step == 0 {
+                        self.store_second(before, rows);
+                        store!();
+                        begin_sums::<2, 3>(one, other);
+                    }
+                    match shared {
+                        _ if kept => multiply_kept_second(),
+                        true => multiply_second::<true>(inputs[1], pixel_bytes, weights, ahead),
+                        false => multiply_second::<false>(inputs[1], pixel_bytes, weights, ahead),
+                    }
+                } else if four {
+                    multiply_four(inputs, pixel_bytes, weights);
+                } else {
+                    multiply_one([inputs[0], inputs[1]], pixel_bytes, weights);
                 }
                 weights = weights.wrapping_add(vectors * ROWS);
                 while let [(of, vector), rest @ ..] = again
@@ -840,20 +930,43 @@ impl AmxConv {
                 ahead = ahead.wrapping_add(ahead_step);
                 store!();
             }
-            // A tile has a row after the other, or every other one.
-            let pitch = self.vectors();
-            let tile = |i: usize| sums.wrapping_add(i * rows * pitch);
+            self.store_first(sums, rows);
+            for pair in left {
+                waiting.store(pair);
+            }
+        }
+    }
+
+    /// Stores the sums of the tiles 0 and 1, of `rows`.
+    ///
+    /// # Safety
+    ///
+    /// Tiles are configured, and a group's sums can be written.
+    #[inline]
+    unsafe fn store_first(&self, sums: *mut Line<i32, 16>, rows: usize) {
+        let pitch = self.vectors();
+        let other = if pitch == 2 { 1 } else { rows };
+        // SAFETY: by the caller.
+        unsafe {
             store_tile::<0>(sums, pitch);
-            store!();
-            if four || vectors == 2 {
-                store_tile::<1>(if four { tile(1) } else { sums.wrapping_add(1) }, pitch);
-                store!();
-            }
-            store_tile::<2>(if four { tile(2) } else { tile(1) }, pitch);
-            if four || vectors == 2 {
-                store!();
-                store_tile::<3>(if four { tile(3) } else { tile(1).wrapping_add(1) }, pitch);
-            }
+            store_tile::<1>(sums.wrapping_add(other), pitch);
+        }
+    }
+
+    /// Stores the sums of the tiles 2 and 3, of `rows`.
+    ///
+    /// # Safety
+    ///
+    /// Tiles are configured, and a group's sums can be written.
+    #[inline]
+    unsafe fn store_second(&self, sums: *mut Line<i32, 16>, rows: usize) {
+        let pitch = self.vectors();
+        let sums = sums.wrapping_add(2 * rows);
+        let other = if pitch == 2 { 1 } else { rows };
+        // SAFETY: by the caller.
+        unsafe {
+            store_tile::<2>(sums, pitch);
+            store_tile::<3>(sums.wrapping_add(other), pitch);
         }
     }
 }

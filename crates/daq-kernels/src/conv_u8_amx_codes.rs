@@ -20,12 +20,23 @@ pub(crate) struct Place {
 #[derive(Clone, Debug)]
 pub(crate) struct Channels {
     pub(crate) columns: usize,
+    /// What sums begin with.
     pub(crate) bias: [Line<i32, 16>; 2],
     pub(crate) multipliers: [Line<f32, 16>; 2],
 }
 
+/// Sums of magnitudes below this, whole numbers, are floats when [`NEAR_BITS`] is added to them.
+pub(crate) const NEAR: i64 = 1 << 22;
+/// The bits of [`WHOLE`]: floats from 2^23 to 2^24 are 1 apart, and so are their bits.
+pub(crate) const NEAR_BITS: i32 = WHOLE.to_bits() as i32;
+/// Products of near sums and multipliers are below this: words that a zero point does not overflow.
+pub(crate) const NEAR_CODES: f32 = 32_000.0;
+
+/// 2^23: from here on floats are whole numbers.
+const UNITS: f32 = 8_388_608.0;
+
 /// What is added to codes before they are stored.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Adding {
     pub(crate) constants: Constants,
     /// From the place of a code to that of the one added to it.
@@ -35,11 +46,13 @@ pub(crate) struct Adding {
 }
 
 /// The sums of a group of tiles and a panel that are not codes yet: two pixels at a time become some while the
-/// next group is multiplied. With `ADD` something is added; `SMALL` is as for [`Requantizer`].
+/// next group is multiplied. With `ADD` something is added. `SMALL` is as for [`Requantizer`], or says that
+/// [`Adding::is_small`]. Of `NEAR` sums the bits are those of floats, [`WHOLE`] too large, which saves a
+/// conversion: while tiles work, vectors have one unit that converts and multiplies, and two that add.
 ///
 /// Everything is a value that stays in registers.
 #[derive(Clone, Copy)]
-pub(crate) struct Waiting<'a, const SMALL: bool, const ADD: bool> {
+pub(crate) struct Waiting<'a, const NEAR: bool, const SMALL: bool, const ADD: bool> {
     pub(crate) pairs: &'a [[Place; 2]],
     requantizer: Requantizer<SMALL>,
     zero_point: u8,
@@ -47,8 +60,9 @@ pub(crate) struct Waiting<'a, const SMALL: bool, const ADD: bool> {
     /// The 8 bytes of two pixels' codes in order: the compiler is not to know it, or it makes four
     /// permutations of one.
     order: __m512i,
+    /// Where in a pixel's codes those of each vector of sums are.
+    others: [__m512i; 2],
     columns: usize,
-    bias: [__m512i; 2],
     multipliers: [__m512; 2],
     /// `[row, vector]`.
     sums: *const Line<i32, 16>,
@@ -58,9 +72,17 @@ pub(crate) struct Waiting<'a, const SMALL: bool, const ADD: bool> {
     stride: usize,
 }
 
-impl<'a, const SMALL: bool, const ADD: bool> Waiting<'a, SMALL, ADD> {
+impl Adding {
+    /// Whether no sum of codes exceeds 32 bits, so that the packings, which saturate, are clamp enough.
+    pub(crate) fn is_small(&self) -> bool {
+        let Constants { a_ratio, b_ratio, offset } = self.constants;
+        255.0 * (a_ratio + b_ratio) + offset.abs() < NEAR as f32
+    }
+}
+
+impl<'a, const NEAR: bool, const SMALL: bool, const ADD: bool> Waiting<'a, NEAR, SMALL, ADD> {
     /// Nothing yet, of panels of so many vectors.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
     pub(crate) fn none(zero_point: u8, adding: Adding, vectors: usize, stride: usize) -> Self {
         Waiting {
             pairs: &[],
@@ -68,8 +90,13 @@ impl<'a, const SMALL: bool, const ADD: bool> Waiting<'a, SMALL, ADD> {
             zero_point,
             adding,
             order: std::hint::black_box(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7)),
+            others: [0, 1].map(|vector| {
+                let place = |slot: i32| slot / 4 * 8 + vector * 4 + slot % 4;
+                let places: [i32; 16] = std::array::from_fn(|slot| place(slot as i32));
+                // SAFETY: there are 64 bytes.
+                unsafe { _mm512_loadu_si512(places.as_ptr().cast()) }
+            }),
             columns: 0,
-            bias: [_mm512_setzero_si512(); 2],
             multipliers: [_mm512_setzero_ps(); 2],
             sums: std::ptr::null(),
             vectors,
@@ -80,7 +107,7 @@ impl<'a, const SMALL: bool, const ADD: bool> Waiting<'a, SMALL, ADD> {
 
     /// The same of the pixels of another group and the channels of another panel, whose first one is at
     /// `output`.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
     #[inline]
     pub(crate) fn of(
         self,
@@ -90,12 +117,11 @@ impl<'a, const SMALL: bool, const ADD: bool> Waiting<'a, SMALL, ADD> {
         output: *mut u8,
     ) -> Self {
         // SAFETY: a line is 64 bytes.
-        let (bias, multipliers) = unsafe {
-            let bias = |v: usize| _mm512_load_si512(channels.bias[v].0.as_ptr().cast());
-            let multipliers = |v: usize| _mm512_load_ps(channels.multipliers[v].0.as_ptr());
-            ([bias(0), bias(1)], [multipliers(0), multipliers(1)])
+        let multipliers = unsafe {
+            let load = |v: usize| _mm512_load_ps(channels.multipliers[v].0.as_ptr());
+            [load(0), load(1)]
         };
-        Waiting { columns: channels.columns, bias, multipliers, sums, pairs, output, ..self }
+        Waiting { columns: channels.columns, multipliers, sums, pairs, output, ..self }
     }
 
     /// Requantizes and stores two pixels.
@@ -104,7 +130,7 @@ impl<'a, const SMALL: bool, const ADD: bool> Waiting<'a, SMALL, ADD> {
     ///
     /// This CPU has AVX-512; the sums are those of the pixels, whose codes can be written, and the codes to add
     /// be read. What is added meets panels of more than 16 channels only.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
     #[inline]
     pub(crate) unsafe fn store(&self, pair: &[Place; 2]) {
         if self.columns > 16 {
@@ -117,7 +143,11 @@ impl<'a, const SMALL: bool, const ADD: bool> Waiting<'a, SMALL, ADD> {
             let (sums, to) = self.at(place);
             // SAFETY: by the caller; no more than the panel's columns is written.
             unsafe {
-                let acc = _mm512_add_epi32(_mm512_load_si512(sums), self.bias[0]);
+                let acc = _mm512_load_si512(sums);
+                let acc = match NEAR {
+                    true => _mm512_sub_epi32(acc, _mm512_set1_epi32(NEAR_BITS)),
+                    false => acc,
+                };
                 let codes = self.requantizer.one(acc, self.multipliers[0]);
                 _mm_mask_storeu_epi8(to.cast(), mask, codes);
             }
@@ -133,8 +163,23 @@ impl<'a, const SMALL: bool, const ADD: bool> Waiting<'a, SMALL, ADD> {
 
     /// # Safety
     ///
+    /// As for [`Waiting::store`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+    #[inline]
+    unsafe fn load(&self, sums: *const __m512i) -> __m512 {
+        // SAFETY: by the caller.
+        unsafe {
+            match NEAR {
+                true => _mm512_sub_ps(_mm512_load_ps(sums.cast()), _mm512_set1_ps(WHOLE)),
+                false => _mm512_cvtepi32_ps(_mm512_load_si512(sums)),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
     /// As for [`Waiting::store`], of more than 16 channels.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
     #[inline]
     unsafe fn store_two(&self, pair: &[Place; 2]) {
         let ((sums, to), (next_sums, next)) = (self.at(pair[0]), self.at(pair[1]));
@@ -152,10 +197,19 @@ impl<'a, const SMALL: bool, const ADD: bool> Waiting<'a, SMALL, ADD> {
                     let words = self.added(sums, other(to));
                     _mm512_packus_epi16(words, self.added(next_sums, other(next)))
                 }
-                false => {
-                    let load = |from: *const __m512i, v: usize| {
-                        _mm512_add_epi32(_mm512_load_si512(from.add(v)), self.bias[v])
+                false if NEAR => {
+                    let words = |sums: *const __m512i| {
+                        let [low, high] = [0, 1].map(|v| {
+                            let scaled = _mm512_mul_ps(self.load(sums.add(v)), self.multipliers[v]);
+                            _mm512_cvtps_epi32(scaled)
+                        });
+                        let zero_point = _mm512_set1_epi16(i16::from(self.zero_point));
+                        _mm512_add_epi16(_mm512_packs_epi32(low, high), zero_point)
                     };
+                    _mm512_packus_epi16(words(sums), words(next_sums))
+                }
+                false => {
+                    let load = |from: *const __m512i, v: usize| _mm512_load_si512(from.add(v));
                     let acc =
                         [load(sums, 0), load(sums, 1), load(next_sums, 0), load(next_sums, 1)];
                     let m = self.multipliers;
@@ -185,30 +239,31 @@ impl<'a, const SMALL: bool, const ADD: bool> Waiting<'a, SMALL, ADD> {
     /// # Safety
     ///
     /// As for [`Waiting::store`].
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
     #[inline]
     unsafe fn added(&self, sums: *const __m512i, other: __m256i) -> __m512i {
         let Adding { constants, product_first, .. } = self.adding;
         let zero_point = f32::from(self.zero_point);
         let set = |x| _mm512_set1_ps(x);
-        let other = _mm512_cvtepu8_epi16(other);
-        let zero = _mm512_setzero_si512();
-        let others = [_mm512_unpacklo_epi16(other, zero), _mm512_unpackhi_epi16(other, zero)];
+        // As bits of floats from 2^23 on.
+        let other = _mm512_castsi256_si512(other);
+        let others = self.others.map(|places| {
+            let bits = _mm512_set1_epi32(UNITS.to_bits() as i32);
+            _mm512_mask_permutexvar_epi8(bits, 0x1111_1111_1111_1111, places, other)
+        });
         let sum = |v: usize| {
             // SAFETY: by the caller.
-            let acc = unsafe { _mm512_load_si512(sums.add(v)) };
-            let acc = _mm512_add_epi32(acc, self.bias[v]);
-            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), self.multipliers[v]);
+            let scaled = unsafe { _mm512_mul_ps(self.load(sums.add(v)), self.multipliers[v]) };
             // NaN, of an infinite multiplier, becomes the lowest code.
             let scaled =
                 _mm512_min_ps(_mm512_max_ps(scaled, set(-zero_point)), set(255.0 - zero_point));
             // Rounds, see `round_small`, and moves by the zero point, which is exact.
             let code = _mm512_sub_ps(_mm512_add_ps(scaled, set(WHOLE)), set(WHOLE - zero_point));
-            let other = _mm512_cvtepi32_ps(others[v]);
+            let other = _mm512_sub_ps(_mm512_castsi512_ps(others[v]), set(UNITS));
             let (a, b) = if product_first { (code, other) } else { (other, code) };
             let sum = _mm512_fmadd_ps(b, set(constants.b_ratio), set(constants.offset));
             let sum = _mm512_fmadd_ps(a, set(constants.a_ratio), sum);
-            _mm512_cvtps_epi32(_mm512_min_ps(set(255.0), sum))
+            _mm512_cvtps_epi32(if SMALL { sum } else { _mm512_min_ps(set(255.0), sum) })
         };
         _mm512_packs_epi32(sum(0), sum(1))
     }

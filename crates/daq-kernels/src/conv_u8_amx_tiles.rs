@@ -45,21 +45,27 @@ pub(crate) unsafe fn release() {
     unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
 }
 
-/// Clears tiles 0 to 3.
+/// Makes each row of two tiles of sums what a row of their channels begins with.
 ///
 /// # Safety
 ///
 /// Tiles are configured. The compiler has no use for them, so they keep their sums.
 #[inline]
-pub(crate) unsafe fn clear_sums() {
-    // SAFETY: by the caller.
+pub(crate) unsafe fn begin_sums<const ONE: u8, const OTHER: u8>(
+    one: &Line<i32, 16>,
+    other: &Line<i32, 16>,
+) {
+    // SAFETY: by the caller; rows 0 bytes apart are one row.
     unsafe {
         asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            options(nomem, nostack, preserves_flags),
+            "tileloadd tmm{one_tile}, [{one} + {row}]",
+            "tileloadd tmm{other_tile}, [{other} + {row}]",
+            row = in(reg) 0usize,
+            one = in(reg) one,
+            other = in(reg) other,
+            one_tile = const ONE,
+            other_tile = const OTHER,
+            options(nostack, preserves_flags, readonly),
         );
     }
 }
@@ -74,44 +80,35 @@ macro_rules! fetch_tile {
     };
 }
 
-/// Adds the products of two tiles of pixels and two of channels to the tiles 0 to 3, and fetches 8 rows
-/// from `ahead` on; where the core is `SHARED`, the weights of the step after the next too.
+/// Adds the products of a tile of pixels and two of channels to the tiles 0 and 1, and fetches 4 rows from
+/// `ahead` on; where the core is `SHARED`, half the weights of the step after the next too.
 ///
 /// # Safety
 ///
-/// Tiles are configured. As many rows of 64 bytes, `stride` apart, can be read from the inputs, and 32 rows
+/// Tiles are configured. As many rows of 64 bytes, `stride` apart, can be read from the input, and 32 rows
 /// of weights.
 #[inline]
-pub(crate) unsafe fn multiply_two<const SHARED: bool>(
-    [one, other]: [*const u8; 2],
+pub(crate) unsafe fn multiply_first<const SHARED: bool>(
+    input: *const u8,
     stride: usize,
     weights: *const Line<i8, ROW>,
     ahead: *const Line<i8, ROW>,
 ) {
     macro_rules! multiply {
-        ($first:expr, $second:expr) => {
+        ($fetch:expr) => {
             asm!(
-                "tileloadd tmm4, [{one} + {stride}]",
+                "tileloadd tmm4, [{input} + {stride}]",
                 "tileloadd tmm6, [{weights} + {row}]",
                 "tileloadd tmm7, [{weights} + {row} + 1024]",
-                "tileloadd tmm5, [{other} + {stride}]",
                 "tdpbusd tmm0, tmm4, tmm6",
                 "tdpbusd tmm1, tmm4, tmm7",
                 "prefetcht1 [{ahead}]",
                 "prefetcht1 [{ahead} + 64]",
                 "prefetcht1 [{ahead} + 128]",
                 "prefetcht1 [{ahead} + 192]",
-                $first,
-                "tdpbusd tmm3, tmm5, tmm7",
-                "tdpbusd tmm2, tmm5, tmm6",
-                "prefetcht1 [{ahead} + 256]",
-                "prefetcht1 [{ahead} + 320]",
-                "prefetcht1 [{ahead} + 384]",
-                "prefetcht1 [{ahead} + 448]",
-                $second,
+                $fetch,
                 row = in(reg) ROW,
-                one = in(reg) one,
-                other = in(reg) other,
+                input = in(reg) input,
                 stride = in(reg) stride,
                 weights = in(reg) weights,
                 ahead = in(reg) ahead,
@@ -122,9 +119,87 @@ pub(crate) unsafe fn multiply_two<const SHARED: bool>(
     // SAFETY: by the caller.
     unsafe {
         match SHARED {
-            true => multiply!(fetch_tile!(0), fetch_tile!(1024)),
-            false => multiply!("", ""),
+            true => multiply!(fetch_tile!(0)),
+            false => multiply!(""),
         }
+    }
+}
+
+/// As [`multiply_first`] of another tile of pixels, to the tiles 2 and 3, by the weights that it loaded.
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+pub(crate) unsafe fn multiply_second<const SHARED: bool>(
+    input: *const u8,
+    stride: usize,
+    weights: *const Line<i8, ROW>,
+    ahead: *const Line<i8, ROW>,
+) {
+    macro_rules! multiply {
+        ($fetch:expr) => {
+            asm!(
+                "tileloadd tmm5, [{input} + {stride}]",
+                "tdpbusd tmm3, tmm5, tmm7",
+                "tdpbusd tmm2, tmm5, tmm6",
+                "prefetcht1 [{ahead} + 256]",
+                "prefetcht1 [{ahead} + 320]",
+                "prefetcht1 [{ahead} + 384]",
+                "prefetcht1 [{ahead} + 448]",
+                $fetch,
+                input = in(reg) input,
+                stride = in(reg) stride,
+                weights = in(reg) weights,
+                ahead = in(reg) ahead,
+                options(nostack, preserves_flags, readonly),
+            )
+        };
+    }
+    // SAFETY: by the caller.
+    unsafe {
+        match SHARED {
+            true => multiply!(fetch_tile!(1024)),
+            false => multiply!("/* {weights} */"),
+        }
+    }
+}
+
+/// As [`multiply_first`] of the pixels that it loaded last.
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+pub(crate) unsafe fn multiply_kept(weights: *const Line<i8, ROW>) {
+    // SAFETY: by the caller.
+    unsafe {
+        asm!(
+            "tileloadd tmm6, [{weights} + {row}]",
+            "tileloadd tmm7, [{weights} + {row} + 1024]",
+            "tdpbusd tmm0, tmm4, tmm6",
+            "tdpbusd tmm1, tmm4, tmm7",
+            row = in(reg) ROW,
+            weights = in(reg) weights,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+}
+
+/// As [`multiply_second`] of the pixels that it loaded last.
+///
+/// # Safety
+///
+/// Tiles are configured.
+#[inline]
+pub(crate) unsafe fn multiply_kept_second() {
+    // SAFETY: by the caller.
+    unsafe {
+        asm!(
+            "tdpbusd tmm3, tmm5, tmm7",
+            "tdpbusd tmm2, tmm5, tmm6",
+            options(nomem, nostack, preserves_flags),
+        );
     }
 }
 
@@ -132,7 +207,7 @@ pub(crate) unsafe fn multiply_two<const SHARED: bool>(
 ///
 /// # Safety
 ///
-/// As for [`multiply_two`], of 16 rows of weights; one of these loaded the pixels.
+/// As for [`multiply_first`], of 16 rows of weights; the pixels are loaded.
 #[inline]
 pub(crate) unsafe fn multiply_again<const ONE: u8, const OTHER: u8>(weights: *const Line<i8, ROW>) {
     // SAFETY: by the caller.
@@ -190,7 +265,8 @@ pub(crate) unsafe fn core_is_shared(lines: *const Line<i32, 16>) -> bool {
                 match loads {
                     true => {
                         let weights = lines.cast();
-                        multiply_two::<false>([lines.cast(); 2], ROW, weights, weights);
+                        multiply_first::<false>(lines.cast(), ROW, weights, weights);
+                        multiply_second::<false>(lines.cast(), ROW, weights, weights);
                     }
                     false => multiply_loaded(),
                 }
@@ -204,36 +280,12 @@ pub(crate) unsafe fn core_is_shared(lines: *const Line<i32, 16>) -> bool {
     loaded > 1.4 * alone
 }
 
-/// As [`multiply_two`] by the weights that it loaded last.
-///
-/// # Safety
-///
-/// As there.
-#[inline]
-pub(crate) unsafe fn multiply_kept([one, other]: [*const u8; 2], stride: usize) {
-    // SAFETY: by the caller.
-    unsafe {
-        asm!(
-            "tileloadd tmm4, [{one} + {stride}]",
-            "tileloadd tmm5, [{other} + {stride}]",
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tdpbusd tmm1, tmm4, tmm7",
-            "tdpbusd tmm3, tmm5, tmm7",
-            "tdpbusd tmm2, tmm5, tmm6",
-            one = in(reg) one,
-            other = in(reg) other,
-            stride = in(reg) stride,
-            options(nostack, preserves_flags, readonly),
-        );
-    }
-}
-
 /// Adds the products of four tiles of pixels and one of channels to the tiles 0 to 3, and fetches the weights
 /// four steps from here.
 ///
 /// # Safety
 ///
-/// As for [`multiply_two`], of 16 rows of weights; tile 6 is as high as those of pixels.
+/// As for [`multiply_first`], of 16 rows of weights; tile 6 is as high as those of pixels.
 #[inline]
 pub(crate) unsafe fn multiply_four(
     [one, two, three, four]: [*const u8; 4],
@@ -268,11 +320,11 @@ pub(crate) unsafe fn multiply_four(
     }
 }
 
-/// As [`multiply_two`] by one tile of channels, to the tiles 0 and 2.
+/// Adds the products of two tiles of pixels and one of channels to the tiles 0 and 2.
 ///
 /// # Safety
 ///
-/// As there, of 16 rows of weights.
+/// As for [`multiply_first`], of 16 rows of weights.
 #[inline]
 pub(crate) unsafe fn multiply_one(
     [one, other]: [*const u8; 2],
