@@ -19,10 +19,10 @@ use std::ops::Range;
 
 use crate::ConvShape;
 use crate::conv_u8::{ConvU8Params, Other, PackedConv, Part};
-use crate::conv_u8_amx_codes::{Adding, Channels, NEAR, NEAR_BITS, NEAR_CODES, Place, Waiting};
+use crate::conv_u8_amx_codes::{Adding, Channels, Place, Waiting};
 use crate::conv_u8_amx_tiles::*;
 use crate::conv_u8_vnni::{Slot, put, slots};
-use crate::requantize::SMALL;
+use crate::requantize::{NEAR, SMALL};
 
 /// Columns of a tile of channels.
 const COLUMNS: usize = 16;
@@ -33,8 +33,6 @@ const BLOCK_BYTES: usize = 256 * 1024;
 /// Bytes of output that all panels pass over, where they have few inputs: what they read and write then stays
 /// in the first-level cache.
 const BLOCK_CODES: usize = 64 * 1024;
-/// Most steps of which sums are proved to be [`NEAR`]: of more the tiles take longer than the codes anyway.
-const NEAR_STEPS: usize = 16;
 /// Bytes of weights that hardly are in a cache when their turn comes.
 const FAR_BYTES: usize = 256 * 1024;
 
@@ -84,8 +82,7 @@ pub(crate) struct AmxConv {
     input_zero_point: u8,
     /// Whether every multiplier is below [`SMALL`].
     small: bool,
-    /// Whether no sum is beyond [`NEAR`], and none times its multiplier beyond [`NEAR_CODES`]: sums begin with
-    /// [`NEAR_BITS`].
+    /// Whether no sum is, times its multiplier, beyond [`NEAR`].
     near: bool,
 }
 
@@ -163,7 +160,7 @@ impl AmxConv {
             output_zero_point: params.output_zero_point,
             input_zero_point: params.input_zero_point,
             small: params.multipliers.iter().all(|&multiplier| multiplier < SMALL),
-            near: steps.len() <= NEAR_STEPS,
+            near: true,
         };
         if fit_i8 && far && !params.shape.is_pointwise() && conv.tiles_of_picture() <= TILES {
             conv.tiles = TILES;
@@ -225,13 +222,6 @@ impl AmxConv {
                 }
             }
             conv.panels.push(panel);
-        }
-        if conv.near {
-            for panel in &mut conv.panels {
-                for bias in panel.channels.bias.iter_mut().flat_map(|line| &mut line.0) {
-                    *bias += NEAR_BITS;
-                }
-            }
         }
         conv
     }
@@ -298,19 +288,12 @@ fn on_plane(shape: &ConvShape) -> Option<ConvShape> {
     (few && strided && dense).then_some(on_plane)
 }
 
-/// Whether the sums of a channel are below [`NEAR`] and their products below [`NEAR_CODES`], whatever the codes.
+/// Whether a channel's sums times its multiplier are within [`NEAR`], whatever the codes.
 fn is_near(weights: &[i16], bias: i32, multiplier: f32) -> bool {
-    let (mut low, mut high) = (i64::from(bias), i64::from(bias));
-    for weights in weights.chunks(64) {
-        let [negative, positive] =
-            weights.iter().fold([0i32; 2], |[negative, positive], &weight| {
-                [negative + i32::from(weight.min(0)), positive + i32::from(weight.max(0))]
-            });
-        low += 255 * i64::from(negative);
-        high += 255 * i64::from(positive);
-    }
-    let most = high.max(-low);
-    most < NEAR && most as f32 * multiplier < NEAR_CODES
+    // As many of at most 255 as 32 bits hold.
+    let sum = |weights: &[i16]| weights.iter().map(|&weight| i32::from(weight).abs()).sum::<i32>();
+    let sum: f32 = weights.chunks(1 << 22).map(|weights| sum(weights) as f32).sum();
+    (255.0 * sum + bias.unsigned_abs() as f32) * multiplier < NEAR
 }
 
 /// Takes what 8 bits hold of each weight, and leaves the rest there.
@@ -551,12 +534,12 @@ impl PackedConv for AmxConv {
         let adding = Adding::default();
         // SAFETY: `ConvU8::with_kernel` made sure of the instruction set; the caller answers for the rest.
         unsafe {
-            match (self.near, self.small) {
-                (true, _) => {
+            match (self.small, self.near) {
+                (true, true) => {
                     self.run_part::<true, true, false>(input, part, output, stride, adding);
                 }
-                (_, true) => {
-                    self.run_part::<false, true, false>(input, part, output, stride, adding);
+                (true, false) => {
+                    self.run_part::<true, false, false>(input, part, output, stride, adding);
                 }
                 _ => self.run_part::<false, false, false>(input, part, output, stride, adding),
             }
@@ -584,14 +567,9 @@ impl PackedConv for AmxConv {
         };
         // SAFETY: as for `run`; the caller answers for the other codes.
         unsafe {
-            match (self.near, adding.is_small()) {
-                (true, true) => {
-                    self.run_part::<true, true, true>(input, part, output, stride, adding);
-                }
-                (true, false) => {
-                    self.run_part::<true, false, true>(input, part, output, stride, adding);
-                }
-                _ => self.run_part::<false, false, true>(input, part, output, stride, adding),
+            match adding.is_small() {
+                true => self.run_part::<true, false, true>(input, part, output, stride, adding),
+                false => self.run_part::<false, false, true>(input, part, output, stride, adding),
             }
         }
     }
@@ -611,7 +589,7 @@ impl AmxConv {
     ///
     /// As for [`PackedConv::run`], of at least one channel; this CPU has AMX, and the process may use it.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
-    unsafe fn run_part<const NEAR: bool, const SMALL: bool, const ADD: bool>(
+    unsafe fn run_part<const SMALL: bool, const NEAR: bool, const ADD: bool>(
         &self,
         input: &[u8],
         Part { pixels, channels }: Part,
@@ -647,7 +625,11 @@ impl AmxConv {
             let sums = [0, TILES * ROWS].map(|at| memory.sums[at..].as_mut_ptr());
             // SAFETY: there is AMX, tiles are configured, and sums are 128 lines.
             let four = self.tiles == TILES;
-            let shared = !four && unsafe { memory.shared(sums[0]) };
+            let shared = match four {
+                true => false,
+                // SAFETY: there is AMX, tiles are configured for two of channels, and sums are 128 lines.
+                false => unsafe { memory.shared(sums[0]) },
+            };
             // Those of the last group, and where the next go.
             let [mut last, mut next] = sums;
             let mut first = pixels.start;
@@ -658,7 +640,7 @@ impl AmxConv {
                 memory.tiling.even();
                 let zero_point = self.output_zero_point;
                 let mut waiting =
-                    Waiting::<NEAR, SMALL, ADD>::none(zero_point, adding, self.vectors(), stride);
+                    Waiting::<SMALL, NEAR, ADD>::none(zero_point, adding, self.vectors(), stride);
                 let groups = &memory.tiling.groups;
                 // Of one step, the pixels stay in their tiles while they meet all panels.
                 let keep = self.steps.len() == 1 && !four;
@@ -700,7 +682,10 @@ impl AmxConv {
                     }
                 }
                 // SAFETY: as above.
-                unsafe { self.store_second(last, rows) };
+                unsafe {
+                    self.store_sums::<2>(last, rows);
+                    self.store_sums::<3>(last, rows);
+                }
                 for pair in waiting.pairs {
                     // SAFETY: as above.
                     unsafe { waiting.store(pair) }
@@ -851,7 +836,7 @@ impl AmxConv {
     /// read, and as many vectors of each row as a panel has be written to `sums` and `before`.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
     #[inline]
-    unsafe fn multiply<const NEAR: bool, const SMALL: bool, const ADD: bool>(
+    unsafe fn multiply<const SMALL: bool, const NEAR: bool, const ADD: bool>(
         &self,
         panel: &Panel,
         kept: bool,
@@ -861,13 +846,20 @@ impl AmxConv {
         ahead_step: usize,
         rows: usize,
         [before, sums]: [*mut Line<i32, 16>; 2],
-        waiting: &Waiting<NEAR, SMALL, ADD>,
+        waiting: &Waiting<SMALL, NEAR, ADD>,
     ) {
         let pixel_bytes = self.shape.in_c * self.shape.stride_w;
         let vectors = panel.vectors();
         let four = self.tiles == TILES;
-        let now = waiting.pairs.len().div_ceil(self.steps.len() + 1);
-        let mut left = waiting.pairs.iter();
+        // As many codes after each step and each tile that leaves. After the first tile only those whose sums
+        // have all left.
+        let pairs = waiting.pairs;
+        let now = pairs.len().div_ceil(self.steps.len() + 3);
+        let early = pairs
+            .get(..now)
+            .is_some_and(|pairs| pairs.last().is_some_and(|[_, last]| (last.row as usize) < rows));
+        let now = if early { now } else { pairs.len().div_ceil(self.steps.len() + 2) };
+        let mut left = pairs.iter();
         // Some of the codes.
         macro_rules! store {
             () => {
@@ -876,45 +868,35 @@ impl AmxConv {
                 }
             };
         }
-        let [one, other] = &panel.channels.bias;
         let mut again = panel.again.as_slice();
         let mut weights = self.weights.as_ptr().wrapping_add(panel.at);
         // SAFETY: by the caller; `weights` holds the panel's steps.
         unsafe {
-            let in_halves = !four && vectors == 2;
-            if four {
-                self.store_second(before, rows);
-                begin_sums::<0, 1>(one, one);
-                begin_sums::<2, 3>(one, one);
-            } else {
-                begin_sums::<0, 1>(one, other);
-            }
-            if !four && vectors == 1 {
-                self.store_second(before, rows);
-                begin_sums::<2, 3>(one, other);
-            }
+            clear_sums::<0, 1>();
             for (step, &at) in self.steps.iter().enumerate() {
                 let inputs = group.inputs.map(|input| input.wrapping_add(at));
-                if in_halves {
-                    match (kept, shared) {
-                        (true, _) => multiply_kept(weights),
-                        (_, true) => multiply_first::<true>(inputs[0], pixel_bytes, weights, ahead),
-                        _ => multiply_first::<false>(inputs[0], pixel_bytes, weights, ahead),
-                    }
-                    if step == 0 {
-                        self.store_second(before, rows);
+                // In halves, so that tiles leave in between.
+                match vectors {
+                    _ if four || vectors == 1 || shared && step > 0 => {}
+                    _ if kept => multiply_kept(weights),
+                    _ => multiply_first(inputs[0], pixel_bytes, weights, ahead),
+                }
+                if step == 0 {
+                    self.store_sums::<2>(before, rows);
+                    if early {
                         store!();
-                        begin_sums::<2, 3>(one, other);
                     }
-                    match shared {
-                        _ if kept => multiply_kept_second(),
-                        true => multiply_second::<true>(inputs[1], pixel_bytes, weights, ahead),
-                        false => multiply_second::<false>(inputs[1], pixel_bytes, weights, ahead),
-                    }
-                } else if four {
-                    multiply_four(inputs, pixel_bytes, weights);
-                } else {
-                    multiply_one([inputs[0], inputs[1]], pixel_bytes, weights);
+                    self.store_sums::<3>(before, rows);
+                    store!();
+                    clear_sums::<2, 3>();
+                }
+                let two = [inputs[0], inputs[1]];
+                match vectors {
+                    _ if four => multiply_four(inputs, pixel_bytes, weights),
+                    1 => multiply_one(two, pixel_bytes, weights),
+                    _ if shared && step > 0 => multiply_shared(two, pixel_bytes, weights, ahead),
+                    _ if kept => multiply_kept_second(),
+                    _ => multiply_second(inputs[1], pixel_bytes, ahead),
                 }
                 weights = weights.wrapping_add(vectors * ROWS);
                 while let [(of, vector), rest @ ..] = again
@@ -930,43 +912,22 @@ impl AmxConv {
                 ahead = ahead.wrapping_add(ahead_step);
                 store!();
             }
-            self.store_first(sums, rows);
-            for pair in left {
-                waiting.store(pair);
-            }
+            self.store_sums::<0>(sums, rows);
+            store!();
+            self.store_sums::<1>(sums, rows);
         }
     }
 
-    /// Stores the sums of the tiles 0 and 1, of `rows`.
+    /// Stores the sums of a tile of a group, of `rows`: a tile has a row after the other, or every other one.
     ///
     /// # Safety
     ///
     /// Tiles are configured, and a group's sums can be written.
     #[inline]
-    unsafe fn store_first(&self, sums: *mut Line<i32, 16>, rows: usize) {
-        let pitch = self.vectors();
-        let other = if pitch == 2 { 1 } else { rows };
+    unsafe fn store_sums<const TILE: u8>(&self, sums: *mut Line<i32, 16>, rows: usize) {
+        let (tile, pitch) = (usize::from(TILE), self.vectors());
+        let at = if pitch == 2 { tile / 2 * 2 * rows + tile % 2 } else { tile * rows };
         // SAFETY: by the caller.
-        unsafe {
-            store_tile::<0>(sums, pitch);
-            store_tile::<1>(sums.wrapping_add(other), pitch);
-        }
-    }
-
-    /// Stores the sums of the tiles 2 and 3, of `rows`.
-    ///
-    /// # Safety
-    ///
-    /// Tiles are configured, and a group's sums can be written.
-    #[inline]
-    unsafe fn store_second(&self, sums: *mut Line<i32, 16>, rows: usize) {
-        let pitch = self.vectors();
-        let sums = sums.wrapping_add(2 * rows);
-        let other = if pitch == 2 { 1 } else { rows };
-        // SAFETY: by the caller.
-        unsafe {
-            store_tile::<2>(sums, pitch);
-            store_tile::<3>(sums.wrapping_add(other), pitch);
-        }
+        unsafe { store_tile::<TILE>(sums.wrapping_add(at), pitch) };
     }
 }

@@ -20,17 +20,9 @@ pub(crate) struct Place {
 #[derive(Clone, Debug)]
 pub(crate) struct Channels {
     pub(crate) columns: usize,
-    /// What sums begin with.
     pub(crate) bias: [Line<i32, 16>; 2],
     pub(crate) multipliers: [Line<f32, 16>; 2],
 }
-
-/// Sums of magnitudes below this, whole numbers, are floats when [`NEAR_BITS`] is added to them.
-pub(crate) const NEAR: i64 = 1 << 22;
-/// The bits of [`WHOLE`]: floats from 2^23 to 2^24 are 1 apart, and so are their bits.
-pub(crate) const NEAR_BITS: i32 = WHOLE.to_bits() as i32;
-/// Products of near sums and multipliers are below this: words that a zero point does not overflow.
-pub(crate) const NEAR_CODES: f32 = 32_000.0;
 
 /// 2^23: from here on floats are whole numbers.
 const UNITS: f32 = 8_388_608.0;
@@ -46,15 +38,16 @@ pub(crate) struct Adding {
 }
 
 /// The sums of a group of tiles and a panel that are not codes yet: two pixels at a time become some while the
-/// next group is multiplied. With `ADD` something is added. `SMALL` is as for [`Requantizer`], or says that
-/// [`Adding::is_small`]. Of `NEAR` sums the bits are those of floats, [`WHOLE`] too large, which saves a
-/// conversion: while tiles work, vectors have one unit that converts and multiplies, and two that add.
+/// next group is multiplied. `SMALL` and `NEAR` are as for [`Requantizer`]; with `ADD` something is added,
+/// and `SMALL` says that [`Adding::is_small`].
+///
+/// While tiles work, vectors have one unit that multiplies, converts and compares, and two that add and move.
 ///
 /// Everything is a value that stays in registers.
 #[derive(Clone, Copy)]
-pub(crate) struct Waiting<'a, const NEAR: bool, const SMALL: bool, const ADD: bool> {
+pub(crate) struct Waiting<'a, const SMALL: bool, const NEAR: bool, const ADD: bool> {
     pub(crate) pairs: &'a [[Place; 2]],
-    requantizer: Requantizer<SMALL>,
+    requantizer: Requantizer<SMALL, NEAR>,
     zero_point: u8,
     adding: Adding,
     /// The 8 bytes of two pixels' codes in order: the compiler is not to know it, or it makes four
@@ -63,6 +56,7 @@ pub(crate) struct Waiting<'a, const NEAR: bool, const SMALL: bool, const ADD: bo
     /// Where in a pixel's codes those of each vector of sums are.
     others: [__m512i; 2],
     columns: usize,
+    bias: [__m512i; 2],
     multipliers: [__m512; 2],
     /// `[row, vector]`.
     sums: *const Line<i32, 16>,
@@ -76,11 +70,11 @@ impl Adding {
     /// Whether no sum of codes exceeds 32 bits, so that the packings, which saturate, are clamp enough.
     pub(crate) fn is_small(&self) -> bool {
         let Constants { a_ratio, b_ratio, offset } = self.constants;
-        255.0 * (a_ratio + b_ratio) + offset.abs() < NEAR as f32
+        255.0 * (a_ratio + b_ratio) + offset.abs() < 1e9
     }
 }
 
-impl<'a, const NEAR: bool, const SMALL: bool, const ADD: bool> Waiting<'a, NEAR, SMALL, ADD> {
+impl<'a, const SMALL: bool, const NEAR: bool, const ADD: bool> Waiting<'a, SMALL, NEAR, ADD> {
     /// Nothing yet, of panels of so many vectors.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
     pub(crate) fn none(zero_point: u8, adding: Adding, vectors: usize, stride: usize) -> Self {
@@ -97,6 +91,7 @@ impl<'a, const NEAR: bool, const SMALL: bool, const ADD: bool> Waiting<'a, NEAR,
                 unsafe { _mm512_loadu_si512(places.as_ptr().cast()) }
             }),
             columns: 0,
+            bias: [_mm512_setzero_si512(); 2],
             multipliers: [_mm512_setzero_ps(); 2],
             sums: std::ptr::null(),
             vectors,
@@ -117,11 +112,12 @@ impl<'a, const NEAR: bool, const SMALL: bool, const ADD: bool> Waiting<'a, NEAR,
         output: *mut u8,
     ) -> Self {
         // SAFETY: a line is 64 bytes.
-        let multipliers = unsafe {
-            let load = |v: usize| _mm512_load_ps(channels.multipliers[v].0.as_ptr());
-            [load(0), load(1)]
+        let (bias, multipliers) = unsafe {
+            let bias = |v: usize| _mm512_load_si512(channels.bias[v].0.as_ptr().cast());
+            let multipliers = |v: usize| _mm512_load_ps(channels.multipliers[v].0.as_ptr());
+            ([bias(0), bias(1)], [multipliers(0), multipliers(1)])
         };
-        Waiting { columns: channels.columns, multipliers, sums, pairs, output, ..self }
+        Waiting { columns: channels.columns, bias, multipliers, sums, pairs, output, ..self }
     }
 
     /// Requantizes and stores two pixels.
@@ -143,11 +139,7 @@ impl<'a, const NEAR: bool, const SMALL: bool, const ADD: bool> Waiting<'a, NEAR,
             let (sums, to) = self.at(place);
             // SAFETY: by the caller; no more than the panel's columns is written.
             unsafe {
-                let acc = _mm512_load_si512(sums);
-                let acc = match NEAR {
-                    true => _mm512_sub_epi32(acc, _mm512_set1_epi32(NEAR_BITS)),
-                    false => acc,
-                };
+                let acc = self.load(sums, 0);
                 let codes = self.requantizer.one(acc, self.multipliers[0]);
                 _mm_mask_storeu_epi8(to.cast(), mask, codes);
             }
@@ -161,19 +153,16 @@ impl<'a, const NEAR: bool, const SMALL: bool, const ADD: bool> Waiting<'a, NEAR,
         (sums.cast(), self.output.wrapping_add(place.pixel as usize * self.stride))
     }
 
+    /// Some of a pixel's sums.
+    ///
     /// # Safety
     ///
     /// As for [`Waiting::store`].
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
     #[inline]
-    unsafe fn load(&self, sums: *const __m512i) -> __m512 {
+    unsafe fn load(&self, sums: *const __m512i, vector: usize) -> __m512i {
         // SAFETY: by the caller.
-        unsafe {
-            match NEAR {
-                true => _mm512_sub_ps(_mm512_load_ps(sums.cast()), _mm512_set1_ps(WHOLE)),
-                false => _mm512_cvtepi32_ps(_mm512_load_si512(sums)),
-            }
-        }
+        unsafe { _mm512_add_epi32(_mm512_load_si512(sums.add(vector)), self.bias[vector]) }
     }
 
     /// # Safety
@@ -197,21 +186,13 @@ impl<'a, const NEAR: bool, const SMALL: bool, const ADD: bool> Waiting<'a, NEAR,
                     let words = self.added(sums, other(to));
                     _mm512_packus_epi16(words, self.added(next_sums, other(next)))
                 }
-                false if NEAR => {
-                    let words = |sums: *const __m512i| {
-                        let [low, high] = [0, 1].map(|v| {
-                            let scaled = _mm512_mul_ps(self.load(sums.add(v)), self.multipliers[v]);
-                            _mm512_cvtps_epi32(scaled)
-                        });
-                        let zero_point = _mm512_set1_epi16(i16::from(self.zero_point));
-                        _mm512_add_epi16(_mm512_packs_epi32(low, high), zero_point)
-                    };
-                    _mm512_packus_epi16(words(sums), words(next_sums))
-                }
                 false => {
-                    let load = |from: *const __m512i, v: usize| _mm512_load_si512(from.add(v));
-                    let acc =
-                        [load(sums, 0), load(sums, 1), load(next_sums, 0), load(next_sums, 1)];
+                    let acc = [
+                        self.load(sums, 0),
+                        self.load(sums, 1),
+                        self.load(next_sums, 0),
+                        self.load(next_sums, 1),
+                    ];
                     let m = self.multipliers;
                     self.requantizer.four(acc, [m[0], m[1], m[0], m[1]])
                 }
@@ -253,7 +234,8 @@ impl<'a, const NEAR: bool, const SMALL: bool, const ADD: bool> Waiting<'a, NEAR,
         });
         let sum = |v: usize| {
             // SAFETY: by the caller.
-            let scaled = unsafe { _mm512_mul_ps(self.load(sums.add(v)), self.multipliers[v]) };
+            let acc = unsafe { self.load(sums, v) };
+            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), self.multipliers[v]);
             // NaN, of an infinite multiplier, becomes the lowest code.
             let scaled =
                 _mm512_min_ps(_mm512_max_ps(scaled, set(-zero_point)), set(255.0 - zero_point));

@@ -45,27 +45,21 @@ pub(crate) unsafe fn release() {
     unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
 }
 
-/// Makes each row of two tiles of sums what a row of their channels begins with.
+/// Clears two tiles.
 ///
 /// # Safety
 ///
 /// Tiles are configured. The compiler has no use for them, so they keep their sums.
 #[inline]
-pub(crate) unsafe fn begin_sums<const ONE: u8, const OTHER: u8>(
-    one: &Line<i32, 16>,
-    other: &Line<i32, 16>,
-) {
-    // SAFETY: by the caller; rows 0 bytes apart are one row.
+pub(crate) unsafe fn clear_sums<const ONE: u8, const OTHER: u8>() {
+    // SAFETY: by the caller.
     unsafe {
         asm!(
-            "tileloadd tmm{one_tile}, [{one} + {row}]",
-            "tileloadd tmm{other_tile}, [{other} + {row}]",
-            row = in(reg) 0usize,
-            one = in(reg) one,
-            other = in(reg) other,
-            one_tile = const ONE,
-            other_tile = const OTHER,
-            options(nostack, preserves_flags, readonly),
+            "tilezero tmm{one}",
+            "tilezero tmm{other}",
+            one = const ONE,
+            other = const OTHER,
+            options(nomem, nostack, preserves_flags),
         );
     }
 }
@@ -80,88 +74,110 @@ macro_rules! fetch_tile {
     };
 }
 
+/// As [`multiply_first`] and [`multiply_second`], and fetches the weights of the step after the next too: for
+/// a core that is shared, where loads do better without products between them.
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+pub(crate) unsafe fn multiply_shared(
+    [one, other]: [*const u8; 2],
+    stride: usize,
+    weights: *const Line<i8, ROW>,
+    ahead: *const Line<i8, ROW>,
+) {
+    // SAFETY: by the caller.
+    unsafe {
+        asm!(
+            "tileloadd tmm4, [{one} + {stride}]",
+            "tileloadd tmm6, [{weights} + {row}]",
+            "tileloadd tmm7, [{weights} + {row} + 1024]",
+            "tileloadd tmm5, [{other} + {stride}]",
+            "tdpbusd tmm0, tmm4, tmm6",
+            "tdpbusd tmm1, tmm4, tmm7",
+            "prefetcht1 [{ahead}]",
+            "prefetcht1 [{ahead} + 64]",
+            "prefetcht1 [{ahead} + 128]",
+            "prefetcht1 [{ahead} + 192]",
+            fetch_tile!(0),
+            "tdpbusd tmm3, tmm5, tmm7",
+            "tdpbusd tmm2, tmm5, tmm6",
+            "prefetcht1 [{ahead} + 256]",
+            "prefetcht1 [{ahead} + 320]",
+            "prefetcht1 [{ahead} + 384]",
+            "prefetcht1 [{ahead} + 448]",
+            fetch_tile!(1024),
+            row = in(reg) ROW,
+            one = in(reg) one,
+            other = in(reg) other,
+            stride = in(reg) stride,
+            weights = in(reg) weights,
+            ahead = in(reg) ahead,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+}
+
 /// Adds the products of a tile of pixels and two of channels to the tiles 0 and 1, and fetches 4 rows from
-/// `ahead` on; where the core is `SHARED`, half the weights of the step after the next too.
+/// `ahead` on.
 ///
 /// # Safety
 ///
 /// Tiles are configured. As many rows of 64 bytes, `stride` apart, can be read from the input, and 32 rows
 /// of weights.
 #[inline]
-pub(crate) unsafe fn multiply_first<const SHARED: bool>(
+pub(crate) unsafe fn multiply_first(
     input: *const u8,
     stride: usize,
     weights: *const Line<i8, ROW>,
     ahead: *const Line<i8, ROW>,
 ) {
-    macro_rules! multiply {
-        ($fetch:expr) => {
-            asm!(
-                "tileloadd tmm4, [{input} + {stride}]",
-                "tileloadd tmm6, [{weights} + {row}]",
-                "tileloadd tmm7, [{weights} + {row} + 1024]",
-                "tdpbusd tmm0, tmm4, tmm6",
-                "tdpbusd tmm1, tmm4, tmm7",
-                "prefetcht1 [{ahead}]",
-                "prefetcht1 [{ahead} + 64]",
-                "prefetcht1 [{ahead} + 128]",
-                "prefetcht1 [{ahead} + 192]",
-                $fetch,
-                row = in(reg) ROW,
-                input = in(reg) input,
-                stride = in(reg) stride,
-                weights = in(reg) weights,
-                ahead = in(reg) ahead,
-                options(nostack, preserves_flags, readonly),
-            )
-        };
-    }
     // SAFETY: by the caller.
     unsafe {
-        match SHARED {
-            true => multiply!(fetch_tile!(0)),
-            false => multiply!(""),
-        }
+        asm!(
+            "tileloadd tmm4, [{input} + {stride}]",
+            "tileloadd tmm6, [{weights} + {row}]",
+            "tileloadd tmm7, [{weights} + {row} + 1024]",
+            "tdpbusd tmm0, tmm4, tmm6",
+            "tdpbusd tmm1, tmm4, tmm7",
+            "prefetcht1 [{ahead}]",
+            "prefetcht1 [{ahead} + 64]",
+            "prefetcht1 [{ahead} + 128]",
+            "prefetcht1 [{ahead} + 192]",
+            row = in(reg) ROW,
+            input = in(reg) input,
+            stride = in(reg) stride,
+            weights = in(reg) weights,
+            ahead = in(reg) ahead,
+            options(nostack, preserves_flags, readonly),
+        );
     }
 }
 
-/// As [`multiply_first`] of another tile of pixels, to the tiles 2 and 3, by the weights that it loaded.
+/// As [`multiply_first`] of another tile of pixels, to the tiles 2 and 3, by the weights that it loaded; fetches
+/// the 4 rows after those.
 ///
 /// # Safety
 ///
 /// As there.
 #[inline]
-pub(crate) unsafe fn multiply_second<const SHARED: bool>(
-    input: *const u8,
-    stride: usize,
-    weights: *const Line<i8, ROW>,
-    ahead: *const Line<i8, ROW>,
-) {
-    macro_rules! multiply {
-        ($fetch:expr) => {
-            asm!(
-                "tileloadd tmm5, [{input} + {stride}]",
-                "tdpbusd tmm3, tmm5, tmm7",
-                "tdpbusd tmm2, tmm5, tmm6",
-                "prefetcht1 [{ahead} + 256]",
-                "prefetcht1 [{ahead} + 320]",
-                "prefetcht1 [{ahead} + 384]",
-                "prefetcht1 [{ahead} + 448]",
-                $fetch,
-                input = in(reg) input,
-                stride = in(reg) stride,
-                weights = in(reg) weights,
-                ahead = in(reg) ahead,
-                options(nostack, preserves_flags, readonly),
-            )
-        };
-    }
+pub(crate) unsafe fn multiply_second(input: *const u8, stride: usize, ahead: *const Line<i8, ROW>) {
     // SAFETY: by the caller.
     unsafe {
-        match SHARED {
-            true => multiply!(fetch_tile!(1024)),
-            false => multiply!("/* {weights} */"),
-        }
+        asm!(
+            "tileloadd tmm5, [{input} + {stride}]",
+            "tdpbusd tmm3, tmm5, tmm7",
+            "tdpbusd tmm2, tmm5, tmm6",
+            "prefetcht1 [{ahead} + 256]",
+            "prefetcht1 [{ahead} + 320]",
+            "prefetcht1 [{ahead} + 384]",
+            "prefetcht1 [{ahead} + 448]",
+            input = in(reg) input,
+            stride = in(reg) stride,
+            ahead = in(reg) ahead,
+            options(nostack, preserves_flags, readonly),
+        );
     }
 }
 
@@ -251,7 +267,7 @@ unsafe fn multiply_loaded() {
 ///
 /// # Safety
 ///
-/// Tiles are configured; 32 rows of 64 bytes can be read.
+/// Tiles are configured, two of them for weights; 32 rows of 64 bytes can be read.
 #[inline(never)]
 pub(crate) unsafe fn core_is_shared(lines: *const Line<i32, 16>) -> bool {
     const STEPS: usize = 4;
@@ -265,8 +281,8 @@ pub(crate) unsafe fn core_is_shared(lines: *const Line<i32, 16>) -> bool {
                 match loads {
                     true => {
                         let weights = lines.cast();
-                        multiply_first::<false>(lines.cast(), ROW, weights, weights);
-                        multiply_second::<false>(lines.cast(), ROW, weights, weights);
+                        multiply_first(lines.cast(), ROW, weights, weights);
+                        multiply_second(lines.cast(), ROW, weights);
                     }
                     false => multiply_loaded(),
                 }

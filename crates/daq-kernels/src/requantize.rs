@@ -31,6 +31,9 @@ pub(crate) fn round_small(x: f32) -> f32 {
 /// Multipliers below this keep every 32-bit accumulator within 32 bits.
 pub(crate) const SMALL: f32 = 0.99;
 
+/// Below this a code has room for a zero point in 16 bits.
+pub(crate) const NEAR: f32 = 32_000.0;
+
 /// The same rule, eight accumulators at a time.
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2 {
@@ -151,14 +154,16 @@ pub(crate) mod avx512 {
 
     /// What the vector form needs of the zero point, made once per call of a kernel.
     ///
-    /// `SMALL` is as in [`super::avx2`].
+    /// `SMALL` is as in [`super::avx2`]. `NEAR` says more, that of no accumulator the code is farther from 0 than
+    /// [`NEAR`](super::NEAR) before it is clamped: then no zero point makes it overflow 16 bits, and an addition
+    /// that does not saturate will do, for which a CPU has more units.
     #[derive(Clone, Copy)]
-    pub(crate) struct Requantizer<const SMALL: bool> {
+    pub(crate) struct Requantizer<const SMALL: bool, const NEAR: bool = false> {
         high: __m512,
         zero_point: __m512i,
     }
 
-    impl<const SMALL: bool> Requantizer<SMALL> {
+    impl<const SMALL: bool, const NEAR: bool> Requantizer<SMALL, NEAR> {
         #[target_feature(enable = "avx512f,avx512bw")]
         #[inline]
         pub(crate) fn new(zero_point: u8) -> Self {
@@ -187,7 +192,11 @@ pub(crate) mod avx512 {
         fn words(self, acc: [__m512i; 2], multiplier: [__m512; 2]) -> __m512i {
             let low = self.scale(acc[0], multiplier[0]);
             let high = self.scale(acc[1], multiplier[1]);
-            _mm512_adds_epi16(_mm512_packs_epi32(low, high), self.zero_point)
+            let words = _mm512_packs_epi32(low, high);
+            match NEAR {
+                true => _mm512_add_epi16(words, self.zero_point),
+                false => _mm512_adds_epi16(words, self.zero_point),
+            }
         }
 
         /// 64 values. Slot `s` of vector `v` becomes byte `s / 4 * 16 + v * 4 + s % 4`, which undoes
