@@ -29,6 +29,14 @@ pub struct Constants {
     pub(crate) offset: f32,
 }
 
+#[cfg(target_arch = "x86_64")]
+impl Constants {
+    /// Whether sums are within 32 bits, whatever the codes: packings that saturate are clamp enough then.
+    pub(crate) fn are_small(&self) -> bool {
+        255.0 * (self.a_ratio + self.b_ratio) + self.offset.abs() < 1e9
+    }
+}
+
 type Entry = unsafe fn(&Constants, &[u8], &[u8], &mut [u8]);
 
 /// Every kernel, best first and scalar last.
@@ -227,6 +235,17 @@ fn neon(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn avx512(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+    match constants.are_small() {
+        true => avx512_of::<true>(constants, a, b, output),
+        false => avx512_of::<false>(constants, a, b, output),
+    }
+}
+
+/// `SMALL` says that [`Constants::are_small`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn avx512_of<const SMALL: bool>(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
     use std::arch::x86_64::*;
     let a_ratio = _mm512_set1_ps(constants.a_ratio);
     let b_ratio = _mm512_set1_ps(constants.b_ratio);
@@ -246,7 +265,7 @@ fn avx512(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
             let sum = _mm512_fmadd_ps(load(b, at), b_ratio, offset);
             let sum = _mm512_fmadd_ps(load(a, at), a_ratio, sum);
             // Below 0 the packings saturate; NaN converts to the lowest integer and saturates too.
-            _mm512_cvtps_epi32(_mm512_min_ps(high, sum))
+            _mm512_cvtps_epi32(if SMALL { sum } else { _mm512_min_ps(high, sum) })
         };
         let low = _mm512_packs_epi32(sixteen(0), sixteen(1));
         let codes = _mm512_packus_epi16(low, _mm512_packs_epi32(sixteen(2), sixteen(3)));

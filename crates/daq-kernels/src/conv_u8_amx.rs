@@ -567,7 +567,7 @@ impl PackedConv for AmxConv {
         };
         // SAFETY: as for `run`; the caller answers for the other codes.
         unsafe {
-            match adding.is_small() {
+            match adding.constants.are_small() {
                 true => self.run_part::<true, false, true>(input, part, output, stride, adding),
                 false => self.run_part::<false, false, true>(input, part, output, stride, adding),
             }

@@ -39,7 +39,7 @@ pub(crate) struct Adding {
 
 /// The sums of a group of tiles and a panel that are not codes yet: two pixels at a time become some while the
 /// next group is multiplied. `SMALL` and `NEAR` are as for [`Requantizer`]; with `ADD` something is added,
-/// and `SMALL` says that [`Adding::is_small`].
+/// and `SMALL` says that [`Constants::are_small`].
 ///
 /// While tiles work, vectors have one unit that multiplies, converts and compares, and two that add and move.
 ///
@@ -64,14 +64,6 @@ pub(crate) struct Waiting<'a, const SMALL: bool, const NEAR: bool, const ADD: bo
     /// Where the panel's first channel of the first pixel of the part is, and the distance between pixels.
     output: *mut u8,
     stride: usize,
-}
-
-impl Adding {
-    /// Whether no sum of codes exceeds 32 bits, so that the packings, which saturate, are clamp enough.
-    pub(crate) fn is_small(&self) -> bool {
-        let Constants { a_ratio, b_ratio, offset } = self.constants;
-        255.0 * (a_ratio + b_ratio) + offset.abs() < 1e9
-    }
 }
 
 impl<'a, const SMALL: bool, const NEAR: bool, const ADD: bool> Waiting<'a, SMALL, NEAR, ADD> {
