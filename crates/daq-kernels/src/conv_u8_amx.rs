@@ -918,7 +918,8 @@ impl AmxConv {
         }
     }
 
-    /// Stores the sums of a tile of a group, of `rows`: a tile has a row after the other, or every other one.
+    /// Stores the sums of a tile of a group, of `rows`: a tile has a row after the other, or every other one,
+    /// and where there are at most 16 channels, half of the tiles have none.
     ///
     /// # Safety
     ///
@@ -927,6 +928,9 @@ impl AmxConv {
     unsafe fn store_sums<const TILE: u8>(&self, sums: *mut Line<i32, 16>, rows: usize) {
         let (tile, pitch) = (usize::from(TILE), self.vectors());
         let at = if pitch == 2 { tile / 2 * 2 * rows + tile % 2 } else { tile * rows };
+        if pitch == 2 && tile % 2 == 1 && self.shape.out_c <= COLUMNS {
+            return;
+        }
         // SAFETY: by the caller.
         unsafe { store_tile::<TILE>(sums.wrapping_add(at), pitch) };
     }
