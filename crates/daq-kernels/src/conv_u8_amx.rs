@@ -400,9 +400,30 @@ struct Tiling {
     groups: Vec<Group>,
     /// Of each group an even number: of an odd one, the last comes twice.
     places: Vec<Place>,
+    /// Pairs of pixels side by side, an even number of them, and an odd one, of which the first comes twice.
+    side_by_side: [Vec<[Place; 2]>; 2],
+    /// Bytes from the sums of a row to those of the next, and from the codes of a pixel to those of the next.
+    strides: (usize, usize),
 }
 
 impl Tiling {
+    /// Sets what lies between rows of sums and between pixels of codes.
+    fn set_strides(&mut self, strides: (usize, usize)) {
+        if self.strides == strides {
+            return;
+        }
+        self.strides = strides;
+        let most = TILES * ROWS;
+        let place = |i: usize| self.place(i, i);
+        let even = (0..most / 2).map(|i| [place(2 * i), place(2 * i + 1)]).collect();
+        let odd = (0..most / 2).map(|i| [place((2 * i).saturating_sub(1)), place(2 * i)]).collect();
+        self.side_by_side = [even, odd];
+    }
+
+    fn place(&self, row: usize, pixel: usize) -> Place {
+        Place { sums: row * self.strides.0, codes: pixel * self.strides.1 }
+    }
+
     fn clear(&mut self) {
         self.groups.clear();
         self.places.clear();
@@ -424,11 +445,13 @@ impl Tiling {
 
     /// Says that from `row` on come so many pixels side by side, the first of them `pixel`.
     fn push(&mut self, row: usize, pixel: usize, pixels: usize) {
+        let (row_bytes, pixel_bytes) = self.strides;
         let Some(group) = self.groups.last_mut() else { return };
         if group.pixels == 0 {
             group.first = pixel;
         }
-        let place = |row: usize, pixel: usize| Place { row: row as u32, pixel: pixel as u32 };
+        let place =
+            |row: usize, pixel: usize| Place { sums: row * row_bytes, codes: pixel * pixel_bytes };
         if group.places.is_empty() {
             if (row, pixel) == (group.pixels, group.first + group.pixels) {
                 group.pixels += pixels;
@@ -455,26 +478,11 @@ impl Tiling {
     /// The pixels of a group, counted from its first one, two by two.
     fn pairs(&self, group: &Group) -> &[[Place; 2]] {
         match group.places.is_empty() {
-            true => &SIDE_BY_SIDE[group.pixels % 2][..group.pixels.div_ceil(2)],
+            true => &self.side_by_side[group.pixels % 2][..group.pixels.div_ceil(2)],
             false => self.places[group.places.clone()].as_chunks().0,
         }
     }
 }
-
-/// Pairs of pixels side by side, an even number of them, and an odd one, of which the first comes twice.
-static SIDE_BY_SIDE: [[[Place; 2]; TILES * ROWS / 2]; 2] = {
-    let mut all = [[[Place { row: 0, pixel: 0 }; 2]; TILES * ROWS / 2]; 2];
-    let mut i = 0;
-    while i < all[0].len() * 2 {
-        let place = Place { row: i as u32, pixel: i as u32 };
-        all[0][i / 2][i % 2] = place;
-        if i + 1 < all[1].len() * 2 {
-            all[1][i.div_ceil(2)][(i + 1) % 2] = place;
-        }
-        i += 1;
-    }
-    all
-};
 
 /// Memory that a thread reuses from call to call.
 #[derive(Default)]
@@ -622,6 +630,7 @@ impl AmxConv {
         unsafe { configure(rows, if self.tiles == TILES { 7 } else { 6 }) };
         MEMORY.with_borrow_mut(|memory| {
             memory.sums.resize(2 * TILES * ROWS, Line([0; 16]));
+            memory.tiling.set_strides((self.vectors() * ROW, stride));
             let sums = [0, TILES * ROWS].map(|at| memory.sums[at..].as_mut_ptr());
             // SAFETY: there is AMX, tiles are configured, and sums are 128 lines.
             let four = self.tiles == TILES;
@@ -639,8 +648,7 @@ impl AmxConv {
                 self.place(input, first..end, rows, pixels.start, memory);
                 memory.tiling.even();
                 let zero_point = self.output_zero_point;
-                let mut waiting =
-                    Waiting::<SMALL, NEAR, ADD>::none(zero_point, adding, self.vectors(), stride);
+                let mut waiting = Waiting::<SMALL, NEAR, ADD>::none(zero_point, adding);
                 let groups = &memory.tiling.groups;
                 // Of one step, the pixels stay in their tiles while they meet all panels.
                 let keep = self.steps.len() == 1 && !four;
@@ -686,10 +694,8 @@ impl AmxConv {
                     self.store_sums::<2>(last, rows);
                     self.store_sums::<3>(last, rows);
                 }
-                for pair in waiting.pairs {
-                    // SAFETY: as above.
-                    unsafe { waiting.store(pair) }
-                }
+                // SAFETY: as above.
+                unsafe { waiting.store(waiting.pairs) }
                 first = end;
             }
         });
@@ -855,17 +861,17 @@ impl AmxConv {
         // have all left.
         let pairs = waiting.pairs;
         let now = pairs.len().div_ceil(self.steps.len() + 3);
-        let early = pairs
-            .get(..now)
-            .is_some_and(|pairs| pairs.last().is_some_and(|[_, last]| (last.row as usize) < rows));
+        let early = pairs.get(..now).is_some_and(|pairs| {
+            pairs.last().is_some_and(|[_, last]| last.sums < rows * self.vectors() * ROW)
+        });
         let now = if early { now } else { pairs.len().div_ceil(self.steps.len() + 2) };
-        let mut left = pairs.iter();
+        let mut left = pairs;
         // Some of the codes.
         macro_rules! store {
             () => {
-                for pair in left.by_ref().take(now) {
-                    waiting.store(pair);
-                }
+                let (some, rest) = left.split_at(now.min(left.len()));
+                waiting.store(some);
+                left = rest;
             };
         }
         let mut again = panel.again.as_slice();
@@ -914,6 +920,7 @@ impl AmxConv {
             }
             self.store_sums::<0>(sums, rows);
             store!();
+            debug_assert!(left.is_empty());
             self.store_sums::<1>(sums, rows);
         }
     }

@@ -7,13 +7,13 @@ use crate::conv_u8_amx_tiles::Line;
 use crate::requantize::WHOLE;
 use crate::requantize::avx512::Requantizer;
 
-/// A row of a group of tiles that is a pixel of the output.
+/// A row of a group of tiles that is a pixel of the output, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
-    /// Counted through the tiles.
-    pub(crate) row: u32,
-    /// Counted from the first pixel of the group.
-    pub(crate) pixel: u32,
+    /// Where its sums are, counted from those of the group.
+    pub(crate) sums: usize,
+    /// Where its codes go, counted from those of the group's first pixel.
+    pub(crate) codes: usize,
 }
 
 /// The constants of a panel's channels, in the order in which tiles have their columns.
@@ -60,16 +60,14 @@ pub(crate) struct Waiting<'a, const SMALL: bool, const NEAR: bool, const ADD: bo
     multipliers: [__m512; 2],
     /// `[row, vector]`.
     sums: *const Line<i32, 16>,
-    vectors: usize,
-    /// Where the panel's first channel of the first pixel of the part is, and the distance between pixels.
+    /// Where the panel's first channel of the group's first pixel goes.
     output: *mut u8,
-    stride: usize,
 }
 
 impl<'a, const SMALL: bool, const NEAR: bool, const ADD: bool> Waiting<'a, SMALL, NEAR, ADD> {
-    /// Nothing yet, of panels of so many vectors.
+    /// Nothing yet.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
-    pub(crate) fn none(zero_point: u8, adding: Adding, vectors: usize, stride: usize) -> Self {
+    pub(crate) fn none(zero_point: u8, adding: Adding) -> Self {
         Waiting {
             pairs: &[],
             requantizer: Requantizer::new(zero_point),
@@ -86,9 +84,7 @@ impl<'a, const SMALL: bool, const NEAR: bool, const ADD: bool> Waiting<'a, SMALL
             bias: [_mm512_setzero_si512(); 2],
             multipliers: [_mm512_setzero_ps(); 2],
             sums: std::ptr::null(),
-            vectors,
             output: std::ptr::null_mut(),
-            stride,
         }
     }
 
@@ -112,7 +108,7 @@ impl<'a, const SMALL: bool, const NEAR: bool, const ADD: bool> Waiting<'a, SMALL
         Waiting { columns: channels.columns, bias, multipliers, sums, pairs, output, ..self }
     }
 
-    /// Requantizes and stores two pixels.
+    /// Requantizes and stores pixels, two by two.
     ///
     /// # Safety
     ///
@@ -120,29 +116,36 @@ impl<'a, const SMALL: bool, const NEAR: bool, const ADD: bool> Waiting<'a, SMALL
     /// be read. What is added meets panels of more than 16 channels only.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
     #[inline]
-    pub(crate) unsafe fn store(&self, pair: &[Place; 2]) {
-        if self.columns > 16 {
-            // SAFETY: by the caller.
-            unsafe { self.store_two(pair) };
-            return;
-        }
-        let mask = ((1u32 << self.columns) - 1) as u16;
-        for &place in pair {
-            let (sums, to) = self.at(place);
-            // SAFETY: by the caller; no more than the panel's columns is written.
-            unsafe {
-                let acc = self.load(sums, 0);
-                let codes = self.requantizer.one(acc, self.multipliers[0]);
-                _mm_mask_storeu_epi8(to.cast(), mask, codes);
+    pub(crate) unsafe fn store(&self, pairs: &[[Place; 2]]) {
+        // SAFETY: by the caller.
+        unsafe {
+            match self.columns {
+                32 => pairs.iter().for_each(|pair| self.store_two::<true>(pair)),
+                17.. => pairs.iter().for_each(|pair| self.store_two::<false>(pair)),
+                _ => pairs.iter().flatten().for_each(|place| self.store_one(place)),
             }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Waiting::store`], of at most 16 channels.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+    #[inline]
+    unsafe fn store_one(&self, place: &Place) {
+        let mask = ((1u32 << self.columns) - 1) as u16;
+        let (sums, to) = self.at(place);
+        // SAFETY: by the caller; no more than the panel's columns is written.
+        unsafe {
+            let codes = self.requantizer.one(self.load(sums, 0), self.multipliers[0]);
+            _mm_mask_storeu_epi8(to.cast(), mask, codes);
         }
     }
 
     /// The sums of a pixel, and where its codes go.
     #[inline]
-    fn at(&self, place: Place) -> (*const __m512i, *mut u8) {
-        let sums = self.sums.wrapping_add(self.vectors * place.row as usize);
-        (sums.cast(), self.output.wrapping_add(place.pixel as usize * self.stride))
+    fn at(&self, place: &Place) -> (*const __m512i, *mut u8) {
+        (self.sums.wrapping_byte_add(place.sums).cast(), self.output.wrapping_add(place.codes))
     }
 
     /// Some of a pixel's sums.
@@ -159,21 +162,22 @@ impl<'a, const SMALL: bool, const NEAR: bool, const ADD: bool> Waiting<'a, SMALL
 
     /// # Safety
     ///
-    /// As for [`Waiting::store`], of more than 16 channels.
+    /// As for [`Waiting::store`], of 32 channels, `ALL` that a panel may have, or more than 16.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
     #[inline]
-    unsafe fn store_two(&self, pair: &[Place; 2]) {
-        let ((sums, to), (next_sums, next)) = (self.at(pair[0]), self.at(pair[1]));
+    unsafe fn store_two<const ALL: bool>(&self, [place, next]: &[Place; 2]) {
+        let ((sums, to), (next_sums, next)) = (self.at(place), self.at(next));
         let mask = ((1u64 << self.columns) - 1) as u32;
         // SAFETY: by the caller; no more than the panel's columns is read or written.
         unsafe {
             let codes = match ADD {
                 true => {
                     let other = |to: *mut u8| {
-                        _mm256_maskz_loadu_epi8(
-                            mask,
-                            to.wrapping_offset(self.adding.distance).cast(),
-                        )
+                        let from = to.wrapping_offset(self.adding.distance);
+                        match ALL {
+                            true => _mm256_loadu_si256(from.cast()),
+                            false => _mm256_maskz_loadu_epi8(mask, from.cast()),
+                        }
                     };
                     let words = self.added(sums, other(to));
                     _mm512_packus_epi16(words, self.added(next_sums, other(next)))
@@ -193,12 +197,12 @@ impl<'a, const SMALL: bool, const NEAR: bool, const ADD: bool> Waiting<'a, SMALL
             let codes = _mm512_permutexvar_epi64(self.order, codes);
             let (codes, next_codes) =
                 (_mm512_castsi512_si256(codes), _mm512_extracti64x4_epi64::<1>(codes));
-            match self.columns {
-                32 => {
+            match ALL {
+                true => {
                     _mm256_storeu_si256(to.cast(), codes);
                     _mm256_storeu_si256(next.cast(), next_codes);
                 }
-                _ => {
+                false => {
                     _mm256_mask_storeu_epi8(to.cast(), mask, codes);
                     _mm256_mask_storeu_epi8(next.cast(), mask, next_codes);
                 }
