@@ -3,8 +3,8 @@
 //!
 //! Output channels go in panels of up to 64, four vectors of 16 sums. The input channels of a tap go
 //! in quads, four bytes that are broadcast together. Weights of more than 8 bits (`u8` codes less
-//! their zero point) are split into `i8` terms: all but the first of a quad become steps of their own
-//! that read the same input again, for those vectors that they concern.
+//! their zero point) are split into `i8` terms: what is left after the first becomes steps of its own
+//! that read some of the tap's input again, for those vectors that they concern.
 
 use std::arch::x86_64::*;
 
@@ -22,11 +22,12 @@ struct Line([i8; 64]);
 #[repr(align(64))]
 struct Slots<T>([T; 16]);
 
-/// A further term of a quad of weights, for one vector of columns.
+/// A further term of four weights, for one vector of columns.
 #[derive(Clone, Copy, Debug)]
 struct Extra {
     tap: usize,
-    /// Where the quad begins in a pixel.
+    vector: usize,
+    /// Where its four inputs begin, from the panel's first one on.
     offset: usize,
     weights: Line,
 }
@@ -42,10 +43,8 @@ pub(crate) struct VnniPanel {
     /// `[tap, quad, vector]`.
     codes: Vec<Line>,
     taps: usize,
-    /// The terms of weights after the first, those of a vector after one another, and where each vector's
-    /// end.
+    /// The terms of weights after the first, in the order of taps, and one that stands behind the last tap.
     extra: Vec<Extra>,
-    extra_ends: [usize; 4],
     bias: Vec<Slots<i32>>,
     multipliers: Vec<Slots<f32>>,
     /// Whether every multiplier is below [`SMALL`].
@@ -114,7 +113,6 @@ impl Panel for VnniPanel {
             codes: vec![Line([0; 64]); part.taps * quads * vectors],
             taps: part.taps,
             extra: Vec::new(),
-            extra_ends: [0; 4],
             bias: vec![Slots([0; 16]); vectors],
             multipliers: vec![Slots([0.0; 16]); vectors],
             small: part.multipliers.iter().all(|&multiplier| multiplier < SMALL),
@@ -140,6 +138,8 @@ impl Panel for VnniPanel {
         if part.rows.iter().any(|weight| !(-128..=127).contains(weight)) {
             panel.split(part, vectors);
         }
+        let end = Extra { tap: part.taps, vector: 0, offset: 0, weights: Line([0; 64]) };
+        panel.extra.push(end);
         panel
     }
 
@@ -199,32 +199,39 @@ static TILES: [[Tile; 8]; 4] = {
 };
 
 impl VnniPanel {
-    /// Adds what the clamped weights leave, until nothing is left.
+    /// Adds what the clamped weights leave, until nothing is left: four neighbouring inputs of a tap at a
+    /// time, from any of them on.
     fn split(&mut self, part: &Part, vectors: usize) {
         let excess = |weight: i16| weight - weight.clamp(-128, 127);
-        for vector in 0..vectors {
-            for (tap, quad) in
-                (0..part.taps).flat_map(|tap| (0..self.quads).map(move |quad| (tap, quad)))
-            {
-                let mut left = [[0i16; 4]; 16];
-                for (slot, left) in left.iter_mut().enumerate() {
+        let last = self.quads * 4 - 4;
+        let mut left = vec![[0i16; 16]; self.quads * 4];
+        for tap in 0..part.taps {
+            for vector in 0..vectors {
+                for slot in 0..16 {
                     let column = column_of(vectors, vector, slot);
                     if column < part.columns {
                         let row = &part.rows[(column * part.taps + tap) * part.tap_len..];
-                        let weights = row[..part.tap_len][quad * 4..].iter();
-                        left.iter_mut().zip(weights).for_each(|(left, &w)| *left = excess(w));
+                        let weights = row[..part.tap_len].iter();
+                        left.iter_mut().zip(weights).for_each(|(to, &w)| to[slot] = excess(w));
                     }
                 }
-                while left.as_flattened().iter().any(|&weight| weight != 0) {
-                    let mut weights = Line([0; 64]);
-                    for (to, weight) in weights.0.iter_mut().zip(left.as_flattened_mut()) {
-                        *to = (*weight).clamp(-128, 127) as i8;
-                        *weight = excess(*weight);
+                let mut at = 0;
+                while at < left.len() {
+                    if left[at] == [0; 16] {
+                        at += 1;
+                        continue;
                     }
-                    self.extra.push(Extra { tap, offset: self.offset + quad * 4, weights });
+                    let offset = at.min(last);
+                    let mut weights = Line([0; 64]);
+                    for (i, left) in left[offset..offset + 4].iter_mut().enumerate() {
+                        for (slot, left) in left.iter_mut().enumerate() {
+                            weights.0[slot * 4 + i] = (*left).clamp(-128, 127) as i8;
+                            *left = excess(*left);
+                        }
+                    }
+                    self.extra.push(Extra { tap, vector, offset, weights });
                 }
             }
-            self.extra_ends[vector] = self.extra.len();
         }
     }
 }
@@ -250,12 +257,13 @@ unsafe fn tile<const R: usize, const N: usize>(
     stride: usize,
 ) {
     // SAFETY: the panel holds `N` vectors of biases and multipliers, and as many lines as the loops
-    // below consume (`pack`), and extra terms up to each end (`split`); the caller answers for pointers and output.
+    // below consume (`pack`), and extra terms up to one that is of no tap; the caller answers for pointers and output.
     unsafe {
         let bias: [__m512i; N] =
             std::array::from_fn(|v| _mm512_load_si512(panel.bias.as_ptr().add(v).cast()));
         let mut acc = [bias; R];
         let mut codes: *const __m512i = panel.codes.as_ptr().cast();
+        let mut extra = panel.extra.as_ptr();
         for tap in 0..panel.taps {
             let rows: [*const u8; R] =
                 std::array::from_fn(|r| (*pointers.add(tap * row + r)).add(panel.offset));
@@ -276,16 +284,15 @@ unsafe fn tile<const R: usize, const N: usize>(
                     }
                 }
             }
-        }
-        let mut extra = panel.extra.as_ptr();
-        for v in 0..N {
-            let end = panel.extra.as_ptr().wrapping_add(panel.extra_ends[v]);
-            while extra < end {
-                let Extra { tap, offset, weights } = &*extra;
-                let b = _mm512_load_si512(weights.0.as_ptr().cast());
-                for r in 0..R {
-                    let a = broadcast((*pointers.add(tap * row + r)).add(*offset));
-                    acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], a, b);
+            while (*extra).tap == tap {
+                let b = _mm512_load_si512((*extra).weights.0.as_ptr().cast());
+                for v in 0..N {
+                    if N == 1 || (*extra).vector == v {
+                        for r in 0..R {
+                            let a = broadcast(rows[r].add((*extra).offset));
+                            acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], a, b);
+                        }
+                    }
                 }
                 extra = extra.add(1);
             }

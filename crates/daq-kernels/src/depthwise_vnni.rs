@@ -345,10 +345,10 @@ unsafe fn square_row<const W: usize, const K: usize, const S: usize>(
         let mut acc = [bias_of(chunk); TILE];
         for column in 0..(TILE - 1) * S + K {
             for four in 0..fours_of_column {
-                let rows: [__m512i; 4] = std::array::from_fn(|i| {
+                let mut rows: [__m512i; 4] = std::array::from_fn(|i| {
                     let row = match (four * 4 + i < K, chunk.again) {
                         (true, _) => four * 4 + i,
-                        (false, Some(row)) if i == 3 => row,
+                        (false, Some(row)) if i == 3 && K > 3 => row,
                         (false, _) => return _mm512_setzero_si512(),
                     };
                     // SAFETY: by the caller. Lane `lane` takes `TILE` pixels of its own.
@@ -358,6 +358,15 @@ unsafe fn square_row<const W: usize, const K: usize, const S: usize>(
                         load::<W>(|lane| (*at.add(lane * TILE * S)).add(chunk.first))
                     }
                 });
+                if K == 3 {
+                    // All rows are here: to load one again takes up to seven instructions.
+                    rows[3] = match chunk.again {
+                        None => rows[3],
+                        Some(0) => rows[0],
+                        Some(1) => rows[1],
+                        Some(_) => rows[2],
+                    };
+                }
                 let taps = interleave(rows);
                 for weights in chunk.weights.chunks_exact(K * fours_of_column) {
                     for (t, acc) in acc.iter_mut().enumerate() {
