@@ -1,7 +1,8 @@
 //! From a decoded picture to one of the target size: geometry, and filters that agree with Pillow's.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::TypedImage;
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use super::options::{Interpolation, PadPlace, Resize, Size};
 
@@ -87,8 +88,9 @@ pub(super) fn resize(
     };
     // Pillow filters the rows first and keeps 8 bits between; done the other way round, bicubic overshoots
     // are cut off elsewhere.
-    let between = convolve(&pixels, filter, width, pixels.height)?;
-    convolve(&between, filter, width, height)
+    let rows = pixels.height;
+    let between = convolve(pixels, filter, width, rows)?;
+    convolve(between, filter, width, height)
 }
 
 /// The rectangle `[left, top, width, height]` of a picture.
@@ -106,19 +108,36 @@ fn cut(pixels: Pixels, [left, top, width, height]: [usize; 4]) -> Pixels {
 
 /// Filters a picture to `width` x `height` pixels.
 fn convolve(
-    pixels: &Pixels,
+    mut pixels: Pixels,
     filter: FilterType,
     width: usize,
     height: usize,
 ) -> Result<Pixels, String> {
-    let kind = if pixels.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-    let side = |n: usize| u32::try_from(n).map_err(|e| e.to_string());
-    let source = ImageRef::new(side(pixels.width)?, side(pixels.height)?, &pixels.data, kind)
-        .map_err(|e| e.to_string())?;
-    let mut out = Image::new(side(width)?, side(height)?, kind);
+    let channels = pixels.channels;
+    let mut out = Pixels { width, height, channels, data: vec![0; width * height * channels] };
+    match channels {
+        1 => convolve_as::<U8>(&mut pixels, filter, &mut out)?,
+        _ => convolve_as::<U8x3>(&mut pixels, filter, &mut out)?,
+    }
+    Ok(out)
+}
+
+/// Filters pixels of one type. Each pair of types of a source and a target compiles all filters once more:
+/// `Resizer::resize` would for every type of pixel, and a source that is only read for its own type.
+fn convolve_as<P: PixelTrait>(
+    from: &mut Pixels,
+    filter: FilterType,
+    to: &mut Pixels,
+) -> Result<(), String> {
+    fn image<P: PixelTrait>(of: &mut Pixels) -> Result<TypedImage<'_, P>, String> {
+        let side = |n: usize| u32::try_from(n).map_err(|e| e.to_string());
+        TypedImage::from_buffer(side(of.width)?, side(of.height)?, &mut of.data)
+            .map_err(|e| e.to_string())
+    }
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
-    Resizer::new().resize(&source, &mut out, &options).map_err(|e| e.to_string())?;
-    Ok(Pixels { width, height, channels: pixels.channels, data: out.into_vec() })
+    Resizer::new()
+        .resize_typed(&image::<P>(from)?, &mut image::<P>(to)?, &options)
+        .map_err(|e| e.to_string())
 }
 
 /// The source pixel under each target pixel's centre.
