@@ -1,5 +1,6 @@
 //! Format-neutral attributes: what the ONNX and `.daq` readers hand to an operator.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::OpError;
@@ -40,7 +41,7 @@ pub const OPSET: i64 = 17;
 
 /// An operator's attributes by their ONNX names. Inputs that must be constant (the shape of
 /// Reshape, the bounds of Clip) are attributes here, whatever the file's operator set made them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Attrs {
     /// The operator set version whose defaults hold.
     pub opset: i64,
@@ -48,11 +49,20 @@ pub struct Attrs {
     pub map: BTreeMap<String, Attr>,
     /// Those that the file has as inputs. A number may be a list of one there, and the other way round.
     pub inputs: BTreeSet<&'static str>,
+    /// The names that were asked for.
+    asked: RefCell<BTreeSet<String>>,
 }
 
 impl Default for Attrs {
     fn default() -> Self {
-        Attrs { opset: OPSET, map: BTreeMap::new(), inputs: BTreeSet::new() }
+        Attrs::of_opset(OPSET)
+    }
+}
+
+/// Whatever was asked for by now.
+impl PartialEq for Attrs {
+    fn eq(&self, other: &Self) -> bool {
+        (self.opset, &self.map, &self.inputs) == (other.opset, &other.map, &other.inputs)
     }
 }
 
@@ -64,6 +74,34 @@ impl Attrs {
     /// No attribute, in the newest form.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No attribute, in the form of an operator set.
+    pub fn of_opset(opset: i64) -> Self {
+        let (map, inputs) = (BTreeMap::new(), BTreeSet::new());
+        Attrs { opset, map, inputs, asked: RefCell::default() }
+    }
+
+    /// An attribute of any type, where present.
+    pub fn get(&self, name: &str) -> Option<&Attr> {
+        let found = self.map.get(name)?;
+        self.asked.borrow_mut().insert(name.to_string());
+        Some(found)
+    }
+
+    /// Refuses attributes that nobody has asked for: what they say would be left out.
+    ///
+    /// # Errors
+    /// [`OpError::Attribute`].
+    pub fn all_asked(&self) -> Result<(), OpError> {
+        let asked = self.asked.borrow();
+        match self.map.keys().find(|&name| !asked.contains(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let why = "is none of this operator's; remove it, or correct its name";
+                Err(OpError::attribute(name, why))
+            }
+        }
     }
 
     /// Adds an attribute.
@@ -82,7 +120,7 @@ impl Attrs {
 
     /// An integer, where present.
     pub fn get_int(&self, name: &str) -> Result<Option<i64>, OpError> {
-        match self.map.get(name) {
+        match self.get(name) {
             None => Ok(None),
             Some(Attr::Int(v)) => Ok(Some(*v)),
             Some(Attr::Ints(v)) if v.len() == 1 && self.inputs.contains(name) => Ok(Some(v[0])),
@@ -106,7 +144,7 @@ impl Attrs {
 
     /// A float, where present.
     pub fn get_float(&self, name: &str) -> Result<Option<f32>, OpError> {
-        match self.map.get(name) {
+        match self.get(name) {
             None => Ok(None),
             Some(Attr::Float(v)) => Ok(Some(*v)),
             Some(Attr::Floats(v)) if v.len() == 1 && self.inputs.contains(name) => Ok(Some(v[0])),
@@ -121,7 +159,7 @@ impl Attrs {
 
     /// Integers, where present.
     pub fn get_ints(&self, name: &str) -> Result<Option<Vec<i64>>, OpError> {
-        match self.map.get(name) {
+        match self.get(name) {
             None => Ok(None),
             Some(Attr::Ints(v)) => Ok(Some(v.clone())),
             Some(Attr::Int(v)) if self.inputs.contains(name) => Ok(Some(vec![*v])),
@@ -131,7 +169,7 @@ impl Attrs {
 
     /// Floats, where present.
     pub fn get_floats(&self, name: &str) -> Result<Option<Vec<f32>>, OpError> {
-        match self.map.get(name) {
+        match self.get(name) {
             None => Ok(None),
             Some(Attr::Floats(v)) => Ok(Some(v.clone())),
             Some(Attr::Float(v)) if self.inputs.contains(name) => Ok(Some(vec![*v])),
@@ -141,7 +179,7 @@ impl Attrs {
 
     /// A string, where present.
     pub fn get_str(&self, name: &str) -> Result<Option<&str>, OpError> {
-        match self.map.get(name) {
+        match self.get(name) {
             None => Ok(None),
             Some(Attr::Str(v)) => Ok(Some(v)),
             Some(other) => wrong(name, other, "a string"),
@@ -150,7 +188,7 @@ impl Attrs {
 
     /// A tensor, where present.
     pub fn get_tensor(&self, name: &str) -> Result<Option<&Tensor>, OpError> {
-        match self.map.get(name) {
+        match self.get(name) {
             None => Ok(None),
             Some(Attr::Tensor(v)) => Ok(Some(v)),
             Some(other) => wrong(name, other, "a tensor"),

@@ -12,7 +12,15 @@ pub enum OpError {
         /// Position among the operator's inputs.
         index: usize,
     },
-    /// An attribute has a wrong type or value.
+    /// More inputs than the operator has.
+    #[error("input {index} is one too many: it has at most {most}; remove it")]
+    TooManyInputs {
+        /// Position of the last one.
+        index: usize,
+        /// How many the operator has.
+        most: usize,
+    },
+    /// An attribute is unknown, or has a wrong type or value.
     #[error("attribute `{name}`: {why}")]
     Attribute {
         /// The attribute's name in ONNX.

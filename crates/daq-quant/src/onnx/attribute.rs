@@ -15,7 +15,7 @@ pub(super) fn attributes(
     opset: i64,
     folder: Option<&Path>,
 ) -> Result<Attrs, OpError> {
-    let mut attrs = Attrs { opset, ..Attrs::default() };
+    let mut attrs = Attrs::of_opset(opset);
     for proto in &node.attribute {
         let name = proto.name.clone().unwrap_or_default();
         let value = attribute(&name, proto, folder)?;
@@ -95,21 +95,28 @@ fn kind(proto: &AttributeProto) -> AttributeType {
 
 /// The tensor of a Constant node, in any of the forms that ONNX has had.
 pub(super) fn constant(attrs: &Attrs) -> Result<Tensor, OpError> {
-    let form = attrs.map.iter().find(|(name, _)| name.starts_with("value"));
-    Ok(match form {
-        Some((_, Attr::Tensor(t))) => t.clone(),
-        Some((_, Attr::Float(v))) => Tensor::scalar(*v),
-        Some((_, Attr::Floats(v))) => Tensor::from_slice(&[v.len()], v),
-        Some((_, Attr::Int(v))) => Tensor::scalar(*v),
-        Some((_, Attr::Ints(v))) => Tensor::from_slice(&[v.len()], v),
-        Some((name, Attr::Str(_))) => {
-            return Err(OpError::unsupported(
-                format!("the string constant `{name}`"),
-                "remove string processing from the model",
-            ));
-        }
-        None => return Err(OpError::attribute("value", "is missing")),
-    })
+    let string =
+        ["value_string", "value_strings"].into_iter().find(|name| attrs.map.contains_key(*name));
+    if let Some(name) = string {
+        return Err(OpError::unsupported(
+            format!("the string constant `{name}`"),
+            "remove string processing from the model",
+        ));
+    }
+    let forms = [
+        attrs.get_tensor("value")?.cloned(),
+        attrs.get_float("value_float")?.map(Tensor::scalar),
+        attrs.get_floats("value_floats")?.map(|v| Tensor::from_slice(&[v.len()], &v)),
+        attrs.get_int("value_int")?.map(Tensor::scalar),
+        attrs.get_ints("value_ints")?.map(|v| Tensor::from_slice(&[v.len()], &v)),
+    ];
+    attrs.all_asked()?;
+    let mut given = forms.into_iter().flatten();
+    let value = given.next().ok_or_else(|| OpError::attribute("value", "is missing"))?;
+    match given.next() {
+        None => Ok(value),
+        Some(_) => Err(OpError::attribute("value", "is given in two forms; leave one of them out")),
+    }
 }
 
 /// A constant input as an attribute: numbers and lists of numbers where it is one.

@@ -4,6 +4,7 @@
 //! constant inputs; where these come of other nodes, the model is read in [parts](super::parts).
 //! Shape and Size need none: shapes are always known.
 
+use daq::ops::at_most;
 use daq::{DType, Graph, OpError, Tensor, ValueId};
 
 use super::call::Call;
@@ -23,7 +24,7 @@ pub(super) fn waits_for(call: &Call, graph: &Graph) -> Option<ValueId> {
 
 /// The outputs of such an operator; `None` for any other.
 pub(super) fn constants(call: &Call, graph: &Graph) -> Result<Option<Vec<Tensor>>, OpError> {
-    Ok(Some(match call.op.as_str() {
+    let all = match call.op.as_str() {
         "Shape" => {
             let dims = shape(call, graph)?;
             vec![Tensor::from_slice(&[dims.len()], &dims)]
@@ -35,7 +36,16 @@ pub(super) fn constants(call: &Call, graph: &Graph) -> Result<Option<Vec<Tensor>
         "Unique" => unique(call, graph)?,
         "NonMaxSuppression" => vec![non_max_suppression(call, graph)?],
         _ => return Ok(None),
-    }))
+    };
+    call.attrs.all_asked()?;
+    let most = match call.op.as_str() {
+        "Compress" => 2,
+        "Range" => 3,
+        "NonMaxSuppression" => 5,
+        _ => 1,
+    };
+    at_most(most, &call.inputs)?;
+    Ok(Some(all))
 }
 
 fn shape(call: &Call, graph: &Graph) -> Result<Vec<i64>, OpError> {

@@ -8,7 +8,7 @@
 use std::ops::RangeInclusive;
 
 use daq::attrs::{Attr, OPSET};
-use daq::ops::{AttrInput, Op};
+use daq::ops::{AttrInput, Op, at_most};
 use daq::{DType, Graph, OpError};
 
 use super::call::Call;
@@ -29,6 +29,7 @@ const FORMS: &[Rule] = &[
         let remedy = "use Cast";
         let to = to.ok_or_else(|| OpError::unsupported(format!("a cast to {dtype}"), remedy))?;
         call.op = "Cast".into();
+        at_most(2, &call.inputs)?;
         call.inputs.truncate(1);
         call.set("to", Attr::Int(to as i64));
         Ok(())
@@ -44,13 +45,9 @@ const FORMS: &[Rule] = &[
     }),
     ("Upsample", 9..=i64::MAX, |call, _| {
         call.op = "Resize".into();
-        scales_to_third_input(call);
-        Ok(())
+        scales_to_third_input(call)
     }),
-    ("Resize", 10..=10, |call, _| {
-        scales_to_third_input(call);
-        Ok(())
-    }),
+    ("Resize", 10..=10, |call, _| scales_to_third_input(call)),
 ];
 
 /// After constant inputs have become attributes.
@@ -117,11 +114,13 @@ fn only(call: &mut Call, name: &str, wanted: &Attr) -> Result<(), OpError> {
     }
 }
 
-fn scales_to_third_input(call: &mut Call) {
+fn scales_to_third_input(call: &mut Call) -> Result<(), OpError> {
+    at_most(2, &call.inputs)?;
     if call.inputs.len() == 2 {
         call.inputs.insert(1, None);
     }
     call.attrs.opset = OPSET;
+    Ok(())
 }
 
 /// Before 11, Resize and Upsample took the element at `y / scale`: down to the element before
@@ -316,7 +315,7 @@ fn reduce(call: &mut Call, _: &Graph) -> Result<(), OpError> {
     call.map().remove("axes");
     if noop {
         call.op = "Identity".into();
-        call.map().clear();
+        call.map().remove("keepdims");
     }
     Ok(())
 }

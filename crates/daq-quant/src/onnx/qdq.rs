@@ -2,6 +2,7 @@
 //! value on the side of the codes.
 
 use daq::attrs::Attr;
+use daq::ops::at_most;
 use daq::{DType, Graph, OpError, QuantParams, Tensor};
 
 use super::call::Call;
@@ -26,7 +27,7 @@ pub(super) fn take_quant(call: &mut Call, graph: &Graph) -> Result<(DType, Quant
     let (codes, mut quant) = quantization(call, graph, 1, default)?;
     // Of a wrong type they are wrong also where nothing depends on them.
     let given = call.attrs.int("axis", 1)?;
-    call.attrs.int("saturate", 1)?;
+    other_attributes(call)?;
     if !quantize && codes != x.dtype {
         let allowed = "the type of the zero point";
         return Err(OpError::Type { index: 0, dtype: x.dtype, allowed });
@@ -42,9 +43,17 @@ pub(super) fn take_quant(call: &mut Call, graph: &Graph) -> Result<(DType, Quant
             });
         }
     }
+    call.attrs.all_asked()?;
+    at_most(3, &call.inputs)?;
     call.inputs.truncate(1);
     call.attrs.map.clear();
     Ok((codes, quant))
+}
+
+/// Reads attributes of types that daq does not have.
+fn other_attributes(call: &Call) -> Result<(), OpError> {
+    (call.attrs.int("saturate", 1)?, call.attrs.int("precision", 0)?);
+    Ok(())
 }
 
 /// Whether a QuantizeLinear or DequantizeLinear has a scale for each block of elements.
@@ -66,6 +75,8 @@ pub(super) struct Blocks {
 /// Takes scale and zero point out of a blocked QuantizeLinear or DequantizeLinear.
 pub(super) fn take_blocks(call: &mut Call, graph: &Graph) -> Result<Blocks, OpError> {
     let x = call.spec(graph, 0)?;
+    other_attributes(call)?;
+    let wanted = dtype(call.attrs.int("output_dtype", 0)? as i32);
     let scale = call.constant(graph, 1, "scale")?.ok_or(OpError::MissingInput { index: 1 })?;
     let zero_point = call.constant(graph, 2, "zero point")?;
     if scale.dtype() != DType::F32 {
@@ -73,7 +84,7 @@ pub(super) fn take_blocks(call: &mut Call, graph: &Graph) -> Result<Blocks, OpEr
     }
     let codes = match (call.op.as_str(), zero_point) {
         (_, Some(zero_point)) => zero_point.dtype(),
-        ("QuantizeLinear", None) => DType::U8,
+        ("QuantizeLinear", None) => wanted.unwrap_or(DType::U8),
         _ => x.dtype,
     };
     if !codes.is_code() || (call.op == "DequantizeLinear" && codes != x.dtype) {
@@ -103,6 +114,8 @@ pub(super) fn take_blocks(call: &mut Call, graph: &Graph) -> Result<Blocks, OpEr
     let scales: Vec<f32> = (0..count).map(|i| scale.data::<f32>()[of(i)]).collect();
     let numbers = zero_point.map_or_else(|| vec![0; scale.len()], numbers);
     let zero_points: Vec<f32> = (0..count).map(|i| numbers[of(i)] as f32).collect();
+    call.attrs.all_asked()?;
+    at_most(3, &call.inputs)?;
     call.inputs.truncate(1);
     call.attrs.map.clear();
     Ok(Blocks {

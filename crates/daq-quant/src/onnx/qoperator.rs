@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use daq::attrs::Attr;
-use daq::ops::Quantization;
+use daq::ops::{Quantization, at_most};
 use daq::{DType, Graph, Node, OpError, QuantParams, ValueId};
 
 use super::call::Call;
@@ -258,6 +258,7 @@ impl Row {
                 }
             }
         }
+        at_most(at, &call.inputs)?;
         if self.parts.contains(&Part::Bias)
             && let [Some(x), Some(w), bias] = &mut quants[..]
         {

@@ -377,7 +377,7 @@ impl Importer<'_> {
             name: proto.name.clone().unwrap_or_default(),
             doc: proto.doc_string.clone().unwrap_or_default(),
             op,
-            attrs: Attrs { opset: self.opset, ..Attrs::default() },
+            attrs: Attrs::of_opset(self.opset),
             inputs: Vec::new(),
             outputs: proto.output.clone(),
             around: None,
@@ -399,16 +399,26 @@ impl Importer<'_> {
         call.attrs = attributes(&proto, self.opset, self.folder)
             .map_err(|source| self.node_error(&call, source))?;
         if call.op == "Constant" {
-            let data = constant(&call.attrs).map_err(|source| self.node_error(&call, source))?;
+            let alone = match proto.input.len() {
+                0 => Ok(()),
+                count => Err(OpError::TooManyInputs { index: count - 1, most: 0 }),
+            };
+            let data = alone.and_then(|()| constant(&call.attrs));
+            let data = data.map_err(|source| self.node_error(&call, source))?;
             return self.constants(&call, vec![data]);
         }
         for name in &proto.input {
             let id = if name.is_empty() { None } else { Some(self.value(name, &call.label)?) };
             call.inputs.push(id);
         }
+        // The file's name of it, whatever it is read as.
+        let op = call.op.clone();
         match self.call(&mut call, read) {
             Ok(done) => done,
-            Err(source) => Err(self.node_error(&call, source)),
+            Err(source) => {
+                call.op = op;
+                Err(self.node_error(&call, source))
+            }
         }
     }
 

@@ -258,6 +258,50 @@ fn quantization_goes_to_the_codes() {
 }
 
 #[test]
+fn attributes_and_inputs_that_an_operator_does_not_have_are_errors() {
+    let refused = |op: &str, inputs: &[&str], attributes: &[AttributeProto], part: &str| {
+        let (domain, op) = op.rsplit_once('.').unwrap_or(("", op));
+        let mut last = node(op, inputs, &["y"], attributes);
+        last.domain = Some(domain.into());
+        let constants = [
+            floats("s", &[], &[0.5]),
+            bytes("z", DataType::Uint8, &[], &[1]),
+            bytes("q", DataType::Uint8, &[1], &[3]),
+            longs("n", &[1], &[1]),
+        ];
+        let mut model = model(13, &[("x", &[1, 1, 4, 4])], &constants, &[last], &["y"]);
+        let version = OperatorSetIdProto { domain: Some("com.microsoft".into()), version: Some(1) };
+        model.opset_import.push(version);
+        let text = error(&model);
+        let all = [format!("`y` ({domain}"), op.to_string(), part.to_string()];
+        assert!(all.iter().all(|part| text.contains(part)), "{part}: {text}");
+    };
+    let add = ["q", "s", "z", "q", "s", "z", "s", "z", "x"];
+    for (op, inputs, beyond) in [
+        ("Relu", &["x", "x"][..], "input 1 is one too many: it has at most 1"),
+        ("Add", &["x", "x", "x"], "input 2 is one too many: it has at most 2"),
+        ("Constant", &["x"], "input 0 is one too many"),
+        ("NonZero", &["n", "n"], "input 1"),
+        ("QuantizeLinear", &["x", "s", "z", "x"], "input 3 is one too many: it has at most 3"),
+        ("CastLike", &["x", "n", "n"], "input 2"),
+        ("Clip", &["x", "s", "s", "s"], "input 3"),
+        ("com.microsoft.QLinearAdd", &add, "input 8 is one too many: it has at most 8"),
+    ] {
+        let attributes = if op == "Constant" { vec![float("value_float", 1.0)] } else { vec![] };
+        refused(op, inputs, &attributes, beyond);
+        let last = if op == "Add" { 2 } else { inputs.len() - 1 };
+        let attributes = [attributes, vec![int("colour", 1)]].concat();
+        refused(op, &inputs[..last], &attributes, "`colour`: is none of this operator's");
+    }
+    // What another operator has.
+    refused("GlobalAveragePool", &["x"], &[int("ceil_mode", 1)], "`ceil_mode`: is none");
+    let two = [float("value_float", 1.0), int("value_int", 1)];
+    refused("Constant", &[], &two, "given in two forms");
+    let nothing = [int("noop_with_empty_axes", 1), int("colour", 1)];
+    refused("ReduceSum", &["x"], &nothing, "`colour`: is none");
+}
+
+#[test]
 fn forms_of_a_newer_operator_set_are_errors() {
     let mean = |opset| {
         let nodes = [node("ReduceMean", &["x", "axes"], &["y"], &[])];

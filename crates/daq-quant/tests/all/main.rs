@@ -1,5 +1,6 @@
 //! The tests of the toolkit in one program, which links it once.
 
+mod attributes;
 mod common;
 mod conformance;
 mod models;

@@ -183,15 +183,15 @@ impl Reader<'_> {
     }
 
     fn attrs(&self, node: fb::Node) -> Found<Attrs> {
-        let mut map = BTreeMap::new();
+        let mut attrs = Attrs::of_opset(self.opset.into());
         for attr in node.attrs() {
             let name = attr.name();
             let value = self.attr(attr).map_err(|why| format!("attribute `{name}`: {why}"))?;
-            if map.insert(name.to_string(), value).is_some() {
+            if attrs.map.insert(name.to_string(), value).is_some() {
                 return Err(format!("attribute `{name}` is given twice"));
             }
         }
-        Ok(Attrs { opset: self.opset.into(), map, ..Attrs::default() })
+        Ok(attrs)
     }
 
     fn attr(&self, attr: fb::Attr) -> Found<Attr> {

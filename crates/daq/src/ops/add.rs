@@ -13,6 +13,7 @@ pub struct Add;
 
 impl Operator for Add {
     const NAME: &'static str = "Add";
+    const INPUTS: usize = 2;
 
     fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
         Ok(Add)

@@ -14,6 +14,7 @@ pub struct AffineGrid {
 
 impl Operator for AffineGrid {
     const NAME: &'static str = "AffineGrid";
+    const INPUTS: usize = 2;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "size", since: 20 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {

@@ -68,7 +68,7 @@ impl Operator for AveragePool {
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let count_include_pad = attrs.flag("count_include_pad", false)?;
-        Ok(AveragePool { window: Window::from_attrs(attrs)?, count_include_pad })
+        Ok(AveragePool { window: Window::of_pool(attrs)?, count_include_pad })
     }
 
     fn to_attrs(&self) -> Attrs {

@@ -21,6 +21,7 @@ impl BatchNormalization {
 
 impl Operator for BatchNormalization {
     const NAME: &'static str = "BatchNormalization";
+    const INPUTS: usize = 5;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         if attrs.flag("training_mode", false)? {
@@ -29,6 +30,8 @@ impl Operator for BatchNormalization {
         if !attrs.flag("spatial", true)? {
             return Err(OpError::unsupported("spatial = 0", "export with opset 9 or later"));
         }
+        // Of training.
+        attrs.float("momentum", 0.9)?;
         Ok(BatchNormalization { epsilon: attrs.float("epsilon", 1e-5)? })
     }
 

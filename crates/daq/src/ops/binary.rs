@@ -166,6 +166,8 @@ macro_rules! binary {
 
         impl Operator for $name {
             const NAME: &'static str = stringify!($name);
+            // `infer` says how many.
+            const INPUTS: usize = usize::MAX;
 
             fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
                 Ok($name)
@@ -208,6 +210,7 @@ macro_rules! bitwise {
 
         impl Operator for $name {
             const NAME: &'static str = stringify!($name);
+            const INPUTS: usize = 2;
 
             fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
                 Ok($name)

@@ -11,6 +11,7 @@ pub struct BitShift {
 
 impl Operator for BitShift {
     const NAME: &'static str = "BitShift";
+    const INPUTS: usize = 2;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         match attrs.get_str("direction")? {

@@ -14,6 +14,7 @@ pub struct CenterCropPad {
 
 impl Operator for CenterCropPad {
     const NAME: &'static str = "CenterCropPad";
+    const INPUTS: usize = 2;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "shape", since: 18 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {

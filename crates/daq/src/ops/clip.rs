@@ -20,6 +20,7 @@ impl Clip {
 
 impl Operator for Clip {
     const NAME: &'static str = "Clip";
+    const INPUTS: usize = 3;
     const ATTR_INPUTS: &'static [AttrInput] = &[
         AttrInput { index: 1, name: "min", since: 11 },
         AttrInput { index: 2, name: "max", since: 11 },
@@ -27,7 +28,7 @@ impl Operator for Clip {
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let bound = |name: &str| {
-            let value = match attrs.map.get(name) {
+            let value = match attrs.get(name) {
                 Some(Attr::Tensor(t)) if t.dtype() == DType::F32 && t.len() == 1 => {
                     Some(t.data::<f32>()[0])
                 }

@@ -24,6 +24,7 @@ impl Col2Im {
 
 impl Operator for Col2Im {
     const NAME: &'static str = "Col2Im";
+    const INPUTS: usize = 3;
     const ATTR_INPUTS: &'static [AttrInput] = &[
         AttrInput { index: 1, name: "image_shape", since: 18 },
         AttrInput { index: 2, name: "block_shape", since: 18 },
@@ -38,7 +39,10 @@ impl Operator for Col2Im {
         if image_shape.is_empty() || !image_shape.iter().all(|n| (1..=1 << 20).contains(n)) {
             return Err(OpError::attribute("image_shape", "must be positive sizes"));
         }
-        let block = attrs.clone().with("kernel_shape", ints(list("block_shape")?));
+        let mut block = Attrs::new().with("kernel_shape", ints(list("block_shape")?));
+        for name in ["strides", "dilations", "pads"] {
+            block = block.with_some(name, attrs.get(name).cloned());
+        }
         Ok(Col2Im { image_shape, window: Window::from_attrs(&block)? })
     }
 

@@ -80,6 +80,7 @@ macro_rules! compare {
 
         impl Operator for $name {
             const NAME: &'static str = stringify!($name);
+            const INPUTS: usize = 2;
 
             fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
                 Ok($name)

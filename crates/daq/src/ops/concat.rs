@@ -99,6 +99,7 @@ impl Concat {
 
 impl Operator for Concat {
     const NAME: &'static str = "Concat";
+    const INPUTS: usize = usize::MAX;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let axis = match attrs.opset {

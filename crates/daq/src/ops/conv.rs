@@ -61,6 +61,7 @@ impl Conv {
 
 impl Operator for Conv {
     const NAME: &'static str = "Conv";
+    const INPUTS: usize = 3;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let group = attrs.int("group", 1)?;

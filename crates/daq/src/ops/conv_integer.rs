@@ -25,6 +25,7 @@ impl ConvInteger {
 
 impl Operator for ConvInteger {
     const NAME: &'static str = "ConvInteger";
+    const INPUTS: usize = 4;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         Conv::from_attrs(attrs).map(ConvInteger)

@@ -295,6 +295,7 @@ fn stacked<'a>(tensors: impl ExactSizeIterator<Item = &'a Tensor> + Clone) -> Te
 
 impl Operator for ConvTranspose {
     const NAME: &'static str = "ConvTranspose";
+    const INPUTS: usize = 3;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let group = attrs.int("group", 1)?;

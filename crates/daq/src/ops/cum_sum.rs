@@ -21,6 +21,7 @@ const NUMBERS: unary::Types =
 
 impl Operator for CumSum {
     const NAME: &'static str = "CumSum";
+    const INPUTS: usize = 2;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "axis", since: 11 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {

@@ -16,6 +16,7 @@ pub struct DeformConv {
 
 impl Operator for DeformConv {
     const NAME: &'static str = "DeformConv";
+    const INPUTS: usize = 5;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let groups = attrs.int("offset_group", 1)?;

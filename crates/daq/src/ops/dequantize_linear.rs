@@ -15,6 +15,7 @@ pub struct DequantizeLinear {
 
 impl Operator for DequantizeLinear {
     const NAME: &'static str = "DequantizeLinear";
+    const INPUTS: usize = 3;
 
     fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
         Ok(DequantizeLinear::default())

@@ -10,6 +10,7 @@ pub struct Dropout;
 
 impl Operator for Dropout {
     const NAME: &'static str = "Dropout";
+    const INPUTS: usize = 3;
     const ATTR_INPUTS: &'static [AttrInput] = &[
         AttrInput { index: 1, name: "ratio", since: 12 },
         AttrInput { index: 2, name: "training_mode", since: 12 },
@@ -17,8 +18,10 @@ impl Operator for Dropout {
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let drops = attrs.get_float("ratio")?.is_none_or(|ratio| ratio != 0.0);
-        let training = attrs.opset >= 12 && attrs.flag("training_mode", false)? && drops;
+        let training = attrs.flag("training_mode", false)? && drops;
         let old_training = attrs.opset < 7 && !attrs.flag("is_test", false)?;
+        // Of what is dropped, which is nothing.
+        attrs.int("seed", 0)?;
         if training || old_training {
             let remedy = "export the model in inference mode";
             return Err(OpError::unsupported("Dropout in training mode", remedy));
@@ -67,6 +70,6 @@ mod tests {
         let y = eval::evaluate_plain(&op.into(), &[Some(&x)]).unwrap();
         assert_eq!(y, [x, Tensor::from_bytes(DType::Bool, &[3], &[1; 3])]);
         assert!(Dropout::from_attrs(&Attrs::new().with("training_mode", Attr::Int(1))).is_err());
-        assert!(Dropout::from_attrs(&Attrs { opset: 6, ..Attrs::new() }).is_err());
+        assert!(Dropout::from_attrs(&Attrs::of_opset(6)).is_err());
     }
 }

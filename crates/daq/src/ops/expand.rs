@@ -19,6 +19,7 @@ fn moves(x: &[usize], y: &[usize]) -> Moves {
 
 impl Operator for Expand {
     const NAME: &'static str = "Expand";
+    const INPUTS: usize = 2;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "shape", since: 8 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {

@@ -13,6 +13,7 @@ pub struct Gather {
 
 impl Operator for Gather {
     const NAME: &'static str = "Gather";
+    const INPUTS: usize = 2;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         Ok(Gather { axis: attrs.int("axis", 0)? })

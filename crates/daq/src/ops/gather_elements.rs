@@ -56,6 +56,7 @@ pub(crate) fn infer_indices(inputs: &[Option<Spec>], axis: i64) -> Result<usize,
 
 impl Operator for GatherElements {
     const NAME: &'static str = "GatherElements";
+    const INPUTS: usize = 2;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         Ok(GatherElements { axis: attrs.int("axis", 0)? })

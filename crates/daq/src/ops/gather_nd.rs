@@ -64,6 +64,7 @@ impl GatherND {
 
 impl Operator for GatherND {
     const NAME: &'static str = "GatherND";
+    const INPUTS: usize = 2;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let op = GatherND { batch_dims: attrs.int("batch_dims", 0)? };

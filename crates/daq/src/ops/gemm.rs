@@ -58,6 +58,7 @@ fn c_strides(shape: &[usize]) -> [usize; 2] {
 
 impl Operator for Gemm {
     const NAME: &'static str = "Gemm";
+    const INPUTS: usize = 3;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         Ok(Gemm {

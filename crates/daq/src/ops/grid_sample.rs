@@ -115,6 +115,7 @@ fn reflected(x: f32, low: f32, high: f32) -> f32 {
 
 impl Operator for GridSample {
     const NAME: &'static str = "GridSample";
+    const INPUTS: usize = 2;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let mode = attrs.get_str("mode")?.unwrap_or("linear");

@@ -15,6 +15,7 @@ pub struct GroupNormalization {
 
 impl Operator for GroupNormalization {
     const NAME: &'static str = "GroupNormalization";
+    const INPUTS: usize = 3;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         if attrs.int("stash_type", 1)? != 1 {

@@ -9,6 +9,7 @@ recurrent! {
     /// ONNX GRU. Gives all outputs and the last ones.
     Gru,
     "GRU",
+    6,
     /// Whether `r` multiplies `h Rh^T + Rbh`, else `h`.
     linear_before_reset
 }

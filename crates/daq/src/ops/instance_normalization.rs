@@ -34,6 +34,7 @@ pub(crate) fn by_channel(y: &mut [f32], inner: usize, scale: &[f32], bias: &[f32
 
 impl Operator for InstanceNormalization {
     const NAME: &'static str = "InstanceNormalization";
+    const INPUTS: usize = 3;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         Ok(InstanceNormalization { epsilon: attrs.float("epsilon", 1e-5)? })

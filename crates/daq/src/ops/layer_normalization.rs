@@ -15,6 +15,7 @@ pub struct LayerNormalization {
 
 impl Operator for LayerNormalization {
     const NAME: &'static str = "LayerNormalization";
+    const INPUTS: usize = 3;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         if attrs.int("stash_type", 1)? != 1 {

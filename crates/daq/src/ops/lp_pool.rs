@@ -20,7 +20,7 @@ impl Operator for LpPool {
         if !(1..=64).contains(&p) {
             return Err(OpError::attribute("p", format!("is {p}, must be 1 to 64")));
         }
-        Ok(LpPool { window: Window::from_attrs(attrs)?, p })
+        Ok(LpPool { window: Window::of_pool(attrs)?, p })
     }
 
     fn to_attrs(&self) -> Attrs {

@@ -10,6 +10,7 @@ recurrent! {
     /// ONNX LSTM. Gives all outputs, the last ones, and the last state.
     Lstm,
     "LSTM",
+    8,
     /// Whether the forget gate is 1 less the input gate.
     input_forget
 }

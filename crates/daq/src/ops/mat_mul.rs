@@ -71,6 +71,7 @@ impl Products {
 
 impl Operator for MatMul {
     const NAME: &'static str = "MatMul";
+    const INPUTS: usize = 2;
 
     fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
         Ok(MatMul)

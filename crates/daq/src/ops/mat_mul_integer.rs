@@ -53,6 +53,7 @@ impl MatMulInteger {
 
 impl Operator for MatMulInteger {
     const NAME: &'static str = "MatMulInteger";
+    const INPUTS: usize = 4;
 
     fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
         Ok(MatMulInteger)

@@ -82,7 +82,7 @@ impl Operator for MaxPool {
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let column_major = attrs.flag("storage_order", false)?;
-        Ok(MaxPool { window: Window::from_attrs(attrs)?, column_major })
+        Ok(MaxPool { window: Window::of_pool(attrs)?, column_major })
     }
 
     fn to_attrs(&self) -> Attrs {

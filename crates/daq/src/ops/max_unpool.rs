@@ -36,6 +36,7 @@ impl MaxUnpool {
 
 impl Operator for MaxUnpool {
     const NAME: &'static str = "MaxUnpool";
+    const INPUTS: usize = 3;
     const ATTR_INPUTS: &'static [AttrInput] =
         &[AttrInput { index: 2, name: "output_shape", since: 9 }];
 

@@ -9,6 +9,7 @@ pub struct Mean;
 
 impl Operator for Mean {
     const NAME: &'static str = "Mean";
+    const INPUTS: usize = usize::MAX;
 
     fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
         Ok(Mean)

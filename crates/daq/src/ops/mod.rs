@@ -93,6 +93,8 @@ pub enum Quantization {
 pub trait Operator: Clone + Debug + PartialEq + Into<Op> {
     /// The operator's name in ONNX.
     const NAME: &'static str;
+    /// The most inputs that it has in ONNX, constant ones that are attributes here included.
+    const INPUTS: usize = 1;
     /// The constant inputs that are attributes here.
     const ATTR_INPUTS: &'static [AttrInput] = &[];
 
@@ -173,9 +175,13 @@ macro_rules! ops {
             /// The names of all operators.
             pub const NAMES: &'static [&'static str] = &[$($name::NAME),*];
 
-            /// The operator `name` with its attributes; `None` for an unknown one.
+            /// The operator `name` with its attributes; `None` for an unknown one. One that it does not
+            /// ask for is an error.
             pub fn from_attrs(name: &str, attrs: &Attrs) -> Option<Result<Op, OpError>> {
-                $(if name == $name::NAME { return Some($name::from_attrs(attrs).map(Op::$name)); })*
+                $(if name == $name::NAME {
+                    let op = $name::from_attrs(attrs).map(Op::$name);
+                    return Some(op.and_then(|op| attrs.all_asked().map(|()| op)));
+                })*
                 None
             }
 
@@ -197,7 +203,10 @@ macro_rules! ops {
 
             /// See [`Operator::infer`].
             pub fn infer(&self, inputs: &[Option<Spec>]) -> Result<Vec<Spec>, OpError> {
-                match self { $(Op::$name(op) => op.infer(inputs)),* }
+                match self { $(Op::$name(op) => {
+                    at_most($name::INPUTS, inputs)?;
+                    op.infer(inputs)
+                }),* }
             }
 
             /// See [`Operator::run`].
@@ -398,6 +407,17 @@ ops! {
 /// The spec of a required input.
 pub(crate) fn required(inputs: &[Option<Spec>], index: usize) -> Result<&Spec, OpError> {
     inputs.get(index).and_then(Option::as_ref).ok_or(OpError::MissingInput { index })
+}
+
+/// Refuses inputs beyond the last that an operator has.
+///
+/// # Errors
+/// [`OpError::TooManyInputs`].
+pub fn at_most<T>(most: usize, inputs: &[Option<T>]) -> Result<(), OpError> {
+    match inputs.iter().rposition(Option::is_some) {
+        Some(index) if index >= most => Err(OpError::TooManyInputs { index, most }),
+        _ => Ok(()),
+    }
 }
 
 /// A shape error that shows all input shapes.

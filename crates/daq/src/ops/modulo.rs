@@ -23,6 +23,7 @@ fn floored_integers(a: i64, b: i64) -> i64 {
 
 impl Operator for Mod {
     const NAME: &'static str = "Mod";
+    const INPUTS: usize = 2;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         Ok(Mod { fmod: attrs.flag("fmod", false)? })

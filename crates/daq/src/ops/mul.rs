@@ -13,6 +13,7 @@ pub struct Mul;
 
 impl Operator for Mul {
     const NAME: &'static str = "Mul";
+    const INPUTS: usize = 2;
 
     fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
         Ok(Mul)

@@ -59,6 +59,7 @@ impl NegativeLogLikelihoodLoss {
 
 impl Operator for NegativeLogLikelihoodLoss {
     const NAME: &'static str = "NegativeLogLikelihoodLoss";
+    const INPUTS: usize = 3;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let wanted = attrs.get_str("reduction")?.unwrap_or("mean");

@@ -28,10 +28,11 @@ impl OneHot {
 
 impl Operator for OneHot {
     const NAME: &'static str = "OneHot";
+    const INPUTS: usize = 3;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "depth", since: 9 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
-        let depth = match attrs.map.get("depth") {
+        let depth = match attrs.get("depth") {
             Some(Attr::Float(depth)) => *depth as i64,
             Some(Attr::Floats(depth)) if depth.len() == 1 => depth[0] as i64,
             _ => attrs.get_int("depth")?.ok_or_else(|| OpError::attribute("depth", "is missing"))?,

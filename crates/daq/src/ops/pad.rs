@@ -112,6 +112,7 @@ impl Pad {
 
 impl Operator for Pad {
     const NAME: &'static str = "Pad";
+    const INPUTS: usize = 4;
     const ATTR_INPUTS: &'static [AttrInput] = &[
         AttrInput { index: 1, name: "pads", since: 11 },
         AttrInput { index: 2, name: "value", since: 11 },
@@ -127,7 +128,7 @@ impl Operator for Pad {
             },
         )?;
         let pads = attrs.get_ints("pads")?;
-        let value = match attrs.map.get("value") {
+        let value = match attrs.get("value") {
             Some(Attr::Int(v)) => *v as f32,
             Some(Attr::Ints(v)) if v.len() == 1 => v[0] as f32,
             _ => attrs.float("value", 0.0)?,

@@ -54,6 +54,7 @@ fn powers<T: Element>(
 
 impl Operator for Pow {
     const NAME: &'static str = "Pow";
+    const INPUTS: usize = 2;
 
     fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
         Ok(Pow)

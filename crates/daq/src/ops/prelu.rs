@@ -8,6 +8,7 @@ pub struct PRelu;
 
 impl Operator for PRelu {
     const NAME: &'static str = "PRelu";
+    const INPUTS: usize = 2;
 
     fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
         Ok(PRelu)

@@ -15,6 +15,7 @@ pub struct QuantizeLinear {
 
 impl Operator for QuantizeLinear {
     const NAME: &'static str = "QuantizeLinear";
+    const INPUTS: usize = 3;
 
     fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
         Ok(QuantizeLinear::default())

@@ -117,6 +117,8 @@ impl Recurrent {
             let why = format!("has {} functions, must have {wanted}", activations.len());
             return Err(OpError::attribute("activations", why));
         }
+        // Of functions that daq does not have.
+        (attrs.get_floats("activation_alpha")?, attrs.get_floats("activation_beta")?);
         let hidden = attrs.get_int("hidden_size")?;
         let hidden_size = hidden
             .filter(|n| (1..=1 << 20).contains(n))
@@ -273,10 +275,10 @@ impl Recurrent {
     }
 }
 
-/// Defines an operator over a [`Cell`]: its documentation, type, name in ONNX, and a flag that it has
-/// beside the others' attributes.
+/// Defines an operator over a [`Cell`]: its documentation, type, name in ONNX, number of inputs, and a
+/// flag that it has beside the others' attributes.
 macro_rules! recurrent {
-    ($(#[$doc:meta])* $name:ident, $onnx:literal $(, $(#[$flag_doc:meta])* $flag:ident)?) => {
+    ($(#[$doc:meta])* $name:ident, $onnx:literal, $inputs:literal $(, $(#[$flag_doc:meta])* $flag:ident)?) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq)]
         pub struct $name {
@@ -287,6 +289,7 @@ macro_rules! recurrent {
 
         impl Operator for $name {
             const NAME: &'static str = $onnx;
+            const INPUTS: usize = $inputs;
 
             fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
                 Ok($name {

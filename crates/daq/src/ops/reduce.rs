@@ -126,6 +126,7 @@ macro_rules! reduction {
 
         impl Operator for $name {
             const NAME: &'static str = stringify!($name);
+            const INPUTS: usize = 2;
             const ATTR_INPUTS: &'static [AttrInput] =
                 &[AttrInput { index: 1, name: "axes", since: $since }];
 

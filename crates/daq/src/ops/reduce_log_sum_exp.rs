@@ -11,6 +11,7 @@ pub struct ReduceLogSumExp(reduce::Axes);
 
 impl Operator for ReduceLogSumExp {
     const NAME: &'static str = "ReduceLogSumExp";
+    const INPUTS: usize = 2;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "axes", since: 18 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {

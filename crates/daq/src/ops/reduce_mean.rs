@@ -73,6 +73,7 @@ impl ReduceMean {
 
 impl Operator for ReduceMean {
     const NAME: &'static str = "ReduceMean";
+    const INPUTS: usize = 2;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "axes", since: 18 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {

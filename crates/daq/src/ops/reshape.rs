@@ -14,6 +14,7 @@ pub struct Reshape {
 
 impl Operator for Reshape {
     const NAME: &'static str = "Reshape";
+    const INPUTS: usize = 2;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "shape", since: 5 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {

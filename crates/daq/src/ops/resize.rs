@@ -478,6 +478,7 @@ fn name_of<T: PartialEq>(table: &[(&str, T)], value: &T) -> Attr {
 
 impl Operator for Resize {
     const NAME: &'static str = "Resize";
+    const INPUTS: usize = 4;
     const ATTR_INPUTS: &'static [AttrInput] = &[
         AttrInput { index: 1, name: "scales", since: 10 },
         AttrInput { index: 1, name: "roi", since: 11 },
@@ -499,24 +500,25 @@ impl Operator for Resize {
         let mode = choice(attrs, "mode", nearest, &modes)?;
         let antialias = attrs.flag("antialias", false)? && mode != nearest;
         choice(attrs, "keep_aspect_ratio_policy", (), &[("stretch", ())])?;
-        let scales = match attrs.map.get("scales") {
+        let scales = match attrs.get("scales") {
             Some(Attr::Ints(empty)) if empty.is_empty() => None,
             _ => attrs.get_floats("scales")?,
         };
-        let sizes = match attrs.map.get("sizes") {
+        let sizes = match attrs.get("sizes") {
             Some(Attr::Floats(empty)) if empty.is_empty() => None,
             _ => attrs.get_ints("sizes")?,
         };
         let coordinates =
             choice(attrs, "coordinate_transformation_mode", coordinates, COORDINATES)?;
         let crops = coordinates == Coordinates::TfCropAndResize;
-        let roi = if crops { attrs.get_floats("roi")? } else { None };
+        let roi = attrs.get_floats("roi")?.filter(|_| crops);
+        let extrapolation = attrs.float("extrapolation_value", 0.0)?;
         Ok(Resize {
             mode,
             coordinates,
             antialias,
             roi: roi.unwrap_or_default(),
-            extrapolation: if crops { attrs.float("extrapolation_value", 0.0)? } else { 0.0 },
+            extrapolation: if crops { extrapolation } else { 0.0 },
             scales: scales.unwrap_or_default(),
             sizes: sizes.unwrap_or_default(),
             axes: attrs.get_ints("axes")?,

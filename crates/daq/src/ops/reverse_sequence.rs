@@ -15,6 +15,7 @@ pub struct ReverseSequence {
 
 impl Operator for ReverseSequence {
     const NAME: &'static str = "ReverseSequence";
+    const INPUTS: usize = 2;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let op = ReverseSequence {

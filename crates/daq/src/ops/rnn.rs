@@ -6,7 +6,8 @@ use super::*;
 recurrent! {
     /// ONNX RNN. Gives all outputs and the last ones.
     Rnn,
-    "RNN"
+    "RNN",
+    6
 }
 
 impl Cell for Rnn {

@@ -48,6 +48,7 @@ fn sample(y: f32, x: f32, height: usize, width: usize) -> [(usize, f32); 4] {
 
 impl Operator for RoiAlign {
     const NAME: &'static str = "RoiAlign";
+    const INPUTS: usize = 3;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let half_pixel = match attrs.get_str("coordinate_transformation_mode")? {

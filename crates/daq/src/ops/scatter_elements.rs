@@ -19,6 +19,7 @@ pub struct ScatterElements {
 
 impl Operator for ScatterElements {
     const NAME: &'static str = "ScatterElements";
+    const INPUTS: usize = 3;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let reduction = Reduction::from_attrs(attrs)?;

@@ -17,6 +17,7 @@ pub struct ScatterND {
 
 impl Operator for ScatterND {
     const NAME: &'static str = "ScatterND";
+    const INPUTS: usize = 3;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         Ok(ScatterND { reduction: Reduction::from_attrs(attrs)? })

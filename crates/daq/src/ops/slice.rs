@@ -70,6 +70,7 @@ impl Slice {
 
 impl Operator for Slice {
     const NAME: &'static str = "Slice";
+    const INPUTS: usize = 5;
     const ATTR_INPUTS: &'static [AttrInput] = &[
         AttrInput { index: 1, name: "starts", since: 10 },
         AttrInput { index: 2, name: "ends", since: 10 },

@@ -169,7 +169,7 @@ mod tests {
             assert_eq!(Op::from_attrs("Softmax", &op.to_attrs()), Some(Ok(op)));
         }
         assert_eq!(Op::from_attrs("Softmax", &Attrs::new()), Some(Ok(op(-1))));
-        assert!(Softmax::from_attrs(&Attrs { opset: 12, ..Attrs::new() }).is_err());
+        assert!(Softmax::from_attrs(&Attrs::of_opset(12)).is_err());
     }
 
     #[test]

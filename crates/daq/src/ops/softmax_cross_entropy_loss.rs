@@ -15,6 +15,7 @@ pub struct SoftmaxCrossEntropyLoss(
 
 impl Operator for SoftmaxCrossEntropyLoss {
     const NAME: &'static str = "SoftmaxCrossEntropyLoss";
+    const INPUTS: usize = 3;
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         NegativeLogLikelihoodLoss::from_attrs(attrs).map(SoftmaxCrossEntropyLoss)

@@ -64,7 +64,7 @@ fn sizes(attrs: &Attrs, name: &str, least: i64) -> Result<Vec<usize>, OpError> {
 }
 
 impl Window {
-    /// Reads `kernel_shape`, `strides`, `dilations`, `pads`, `auto_pad` and `ceil_mode`.
+    /// Reads `kernel_shape`, `strides`, `dilations`, `pads` and `auto_pad`.
     pub fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {
         let auto_pad = match attrs.get_str("auto_pad")? {
             None | Some("NOTSET") | Some("") => AutoPad::NotSet,
@@ -81,8 +81,14 @@ impl Window {
             dilations: sizes(attrs, "dilations", 1)?,
             pads: sizes(attrs, "pads", 0)?,
             auto_pad,
-            ceil_mode: attrs.flag("ceil_mode", false)?,
+            ceil_mode: false,
         })
+    }
+
+    /// As [`from_attrs`](Self::from_attrs), with a pool's `ceil_mode`.
+    pub fn of_pool(attrs: &Attrs) -> Result<Self, OpError> {
+        let ceil_mode = attrs.flag("ceil_mode", false)?;
+        Ok(Window { ceil_mode, ..Window::from_attrs(attrs)? })
     }
 
     /// Adds the attributes that differ from their defaults.

@@ -68,6 +68,7 @@ impl Split {
 
 impl Operator for Split {
     const NAME: &'static str = "Split";
+    const INPUTS: usize = 2;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "split", since: 13 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {

@@ -12,6 +12,7 @@ pub struct Squeeze {
 
 impl Operator for Squeeze {
     const NAME: &'static str = "Squeeze";
+    const INPUTS: usize = 2;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "axes", since: 13 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {

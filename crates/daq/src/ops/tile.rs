@@ -19,6 +19,7 @@ fn moves(x: &[usize], y: &[usize]) -> Moves {
 
 impl Operator for Tile {
     const NAME: &'static str = "Tile";
+    const INPUTS: usize = 2;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "repeats", since: 6 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {

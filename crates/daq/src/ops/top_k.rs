@@ -21,6 +21,7 @@ pub struct TopK {
 
 impl Operator for TopK {
     const NAME: &'static str = "TopK";
+    const INPUTS: usize = 2;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "k", since: 10 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {

@@ -15,6 +15,7 @@ pub struct Trilu {
 
 impl Operator for Trilu {
     const NAME: &'static str = "Trilu";
+    const INPUTS: usize = 2;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "k", since: 14 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {

@@ -12,6 +12,7 @@ pub struct Unsqueeze {
 
 impl Operator for Unsqueeze {
     const NAME: &'static str = "Unsqueeze";
+    const INPUTS: usize = 2;
     const ATTR_INPUTS: &'static [AttrInput] = &[AttrInput { index: 1, name: "axes", since: 13 }];
 
     fn from_attrs(attrs: &Attrs) -> Result<Self, OpError> {

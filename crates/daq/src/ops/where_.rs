@@ -10,6 +10,7 @@ pub struct Where;
 
 impl Operator for Where {
     const NAME: &'static str = "Where";
+    const INPUTS: usize = 3;
 
     fn from_attrs(_: &Attrs) -> Result<Self, OpError> {
         Ok(Where)
