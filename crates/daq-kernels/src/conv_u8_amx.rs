@@ -402,26 +402,37 @@ struct Tiling {
     places: Vec<Place>,
     /// Pairs of pixels side by side, an even number of them, and an odd one, of which the first comes twice.
     side_by_side: [Vec<[Place; 2]>; 2],
-    /// Bytes from the sums of a row to those of the next, and from the codes of a pixel to those of the next.
-    strides: (usize, usize),
+    strides: Strides,
+}
+
+/// What lies between the sums of a row and those of the next, and between the codes of a pixel and those of the
+/// next, in bytes.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Strides {
+    sums: usize,
+    codes: usize,
+}
+
+impl Strides {
+    fn place(self, row: usize, pixel: usize) -> Place {
+        Place { sums: row * self.sums, codes: pixel * self.codes }
+    }
 }
 
 impl Tiling {
-    /// Sets what lies between rows of sums and between pixels of codes.
-    fn set_strides(&mut self, strides: (usize, usize)) {
+    fn set_strides(&mut self, strides: Strides) {
         if self.strides == strides {
             return;
         }
         self.strides = strides;
-        let most = TILES * ROWS;
-        let place = |i: usize| self.place(i, i);
-        let even = (0..most / 2).map(|i| [place(2 * i), place(2 * i + 1)]).collect();
-        let odd = (0..most / 2).map(|i| [place((2 * i).saturating_sub(1)), place(2 * i)]).collect();
-        self.side_by_side = [even, odd];
-    }
-
-    fn place(&self, row: usize, pixel: usize) -> Place {
-        Place { sums: row * self.strides.0, codes: pixel * self.strides.1 }
+        let place = |i: usize| strides.place(i, i);
+        for (odd, pairs) in self.side_by_side.iter_mut().enumerate() {
+            pairs.clear();
+            pairs.extend((0..TILES * ROWS / 2).map(|i| match odd {
+                0 => [place(2 * i), place(2 * i + 1)],
+                _ => [place((2 * i).saturating_sub(1)), place(2 * i)],
+            }));
+        }
     }
 
     fn clear(&mut self) {
@@ -445,22 +456,20 @@ impl Tiling {
 
     /// Says that from `row` on come so many pixels side by side, the first of them `pixel`.
     fn push(&mut self, row: usize, pixel: usize, pixels: usize) {
-        let (row_bytes, pixel_bytes) = self.strides;
+        let strides = self.strides;
         let Some(group) = self.groups.last_mut() else { return };
         if group.pixels == 0 {
             group.first = pixel;
         }
-        let place =
-            |row: usize, pixel: usize| Place { sums: row * row_bytes, codes: pixel * pixel_bytes };
         if group.places.is_empty() {
             if (row, pixel) == (group.pixels, group.first + group.pixels) {
                 group.pixels += pixels;
                 return;
             }
             group.places = self.places.len()..0;
-            self.places.extend((0..group.pixels).map(|i| place(i, i)));
+            self.places.extend((0..group.pixels).map(|i| strides.place(i, i)));
         }
-        self.places.extend((0..pixels).map(|i| place(row + i, pixel - group.first + i)));
+        self.places.extend((0..pixels).map(|i| strides.place(row + i, pixel - group.first + i)));
         group.places.end = self.places.len();
         group.pixels += pixels;
     }
@@ -630,9 +639,8 @@ impl AmxConv {
         unsafe { configure(rows, if self.tiles == TILES { 7 } else { 6 }) };
         MEMORY.with_borrow_mut(|memory| {
             memory.sums.resize(2 * TILES * ROWS, Line([0; 16]));
-            memory.tiling.set_strides((self.vectors() * ROW, stride));
+            memory.tiling.set_strides(Strides { sums: self.vectors() * ROW, codes: stride });
             let sums = [0, TILES * ROWS].map(|at| memory.sums[at..].as_mut_ptr());
-            // SAFETY: there is AMX, tiles are configured, and sums are 128 lines.
             let four = self.tiles == TILES;
             let shared = match four {
                 true => false,
@@ -693,9 +701,8 @@ impl AmxConv {
                 unsafe {
                     self.store_sums::<2>(last, rows);
                     self.store_sums::<3>(last, rows);
+                    waiting.store(waiting.pairs);
                 }
-                // SAFETY: as above.
-                unsafe { waiting.store(waiting.pairs) }
                 first = end;
             }
         });
