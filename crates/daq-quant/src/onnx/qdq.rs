@@ -52,7 +52,8 @@ pub(super) fn take_quant(call: &mut Call, graph: &Graph) -> Result<(DType, Quant
 
 /// Reads attributes of types that daq does not have.
 fn other_attributes(call: &Call) -> Result<(), OpError> {
-    (call.attrs.int("saturate", 1)?, call.attrs.int("precision", 0)?);
+    call.attrs.int("saturate", 1)?;
+    call.attrs.int("precision", 0)?;
     Ok(())
 }
 

@@ -47,7 +47,8 @@ impl Operator for Cast {
         let number = attrs.get_int("to")?;
         let number = number.ok_or_else(|| OpError::attribute("to", "is missing"))?;
         // Of types that daq does not have.
-        (attrs.int("saturate", 1)?, attrs.get_str("round_mode")?);
+        attrs.int("saturate", 1)?;
+        attrs.get_str("round_mode")?;
         match TYPES.iter().find(|(n, _)| *n == number) {
             Some(&(_, to)) => Ok(Cast { to }),
             None => Err(OpError::unsupported(

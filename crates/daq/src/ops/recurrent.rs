@@ -118,7 +118,8 @@ impl Recurrent {
             return Err(OpError::attribute("activations", why));
         }
         // Of functions that daq does not have.
-        (attrs.get_floats("activation_alpha")?, attrs.get_floats("activation_beta")?);
+        attrs.get_floats("activation_alpha")?;
+        attrs.get_floats("activation_beta")?;
         let hidden = attrs.get_int("hidden_size")?;
         let hidden_size = hidden
             .filter(|n| (1..=1 << 20).contains(n))
