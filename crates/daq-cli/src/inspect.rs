@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use daq::ops::{Attr, Attrs, Quantization};
-use daq::{Graph, Layout, Node, Op, QuantParams, Spec, Value};
+use daq::{Graph, Layout, Node, Op, OpError, QuantParams, Spec, Value};
 use daq_quant::qdq;
 use serde::Serialize;
 
@@ -290,8 +290,7 @@ fn behaviour(name: &str) -> Option<&'static str> {
         .with("to", Attr::Int(1));
     // AffineGrid's size is a list, LRN's a number; BitShift's direction is no recurrent operator's.
     let lists = Attrs::new().with("size", Attr::Ints(vec![1; 4])).with("hidden_size", Attr::Int(1));
-    let made = [Attrs::new(), attrs, lists];
-    let made = made.iter().find_map(|a| Op::from_attrs(name, a)?.ok())?;
+    let made = [Attrs::new(), attrs, lists].into_iter().find_map(|attrs| made(name, attrs))?;
     Some(match made.quantization() {
         Quantization::Never => "stays in float",
         Quantization::Codes => "runs on codes, gives indices",
@@ -302,6 +301,17 @@ fn behaviour(name: &str) -> Option<&'static str> {
         Quantization::Integer => "integer arithmetic, a scale of its own",
         Quantization::FloatInside => "codes in and out, float inside, a scale of its own",
     })
+}
+
+/// An operator of those of the attributes that it has.
+fn made(name: &str, mut attrs: Attrs) -> Option<Op> {
+    loop {
+        match Op::from_attrs(name, &attrs)? {
+            Ok(op) => return Some(op),
+            Err(OpError::Attribute { name, .. }) => attrs.map.remove(&name)?,
+            Err(_) => return None,
+        };
+    }
 }
 
 #[cfg(test)]
