@@ -82,7 +82,7 @@ pub(crate) struct AmxConv {
     input_zero_point: u8,
     /// Whether every multiplier is below [`SMALL`].
     small: bool,
-    /// Whether no sum is, times its multiplier, beyond [`NEAR`].
+    /// Whether, besides, no sum is, times its multiplier, beyond [`NEAR`].
     near: bool,
 }
 
@@ -146,6 +146,7 @@ impl AmxConv {
             .collect();
         let bias = params.folded_bias();
         let fit_i8 = params.weights_fit_i8();
+        let small = params.multipliers.iter().all(|&multiplier| multiplier < SMALL);
         let mut conv = AmxConv {
             shape,
             folded,
@@ -159,8 +160,8 @@ impl AmxConv {
             tiles: 2,
             output_zero_point: params.output_zero_point,
             input_zero_point: params.input_zero_point,
-            small: params.multipliers.iter().all(|&multiplier| multiplier < SMALL),
-            near: true,
+            small,
+            near: small,
         };
         if fit_i8 && far && !params.shape.is_pointwise() && conv.tiles_of_picture() <= TILES {
             conv.tiles = TILES;

@@ -119,6 +119,41 @@ pub(crate) unsafe fn multiply_shared(
     }
 }
 
+/// Loads a tile of pixels, 4 or 5.
+///
+/// # Safety
+///
+/// Tiles are configured. As many rows of 64 bytes, `stride` apart, can be read from the input.
+#[inline]
+unsafe fn load_pixels<const TILE: u8>(input: *const u8, stride: usize) {
+    // SAFETY: by the caller.
+    unsafe {
+        asm!(
+            "tileloadd tmm{tile}, [{input} + {stride}]",
+            input = in(reg) input,
+            stride = in(reg) stride,
+            tile = const TILE,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+}
+
+/// Fetches 4 rows, which need not be there.
+#[inline]
+fn fetch(rows: *const Line<i8, ROW>) {
+    // SAFETY: a prefetch never faults.
+    unsafe {
+        asm!(
+            "prefetcht1 [{rows}]",
+            "prefetcht1 [{rows} + 64]",
+            "prefetcht1 [{rows} + 128]",
+            "prefetcht1 [{rows} + 192]",
+            rows = in(reg) rows,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+}
+
 /// Adds the products of a tile of pixels and two of channels to the tiles 0 and 1, and fetches 4 rows from
 /// `ahead` on.
 ///
@@ -135,24 +170,10 @@ pub(crate) unsafe fn multiply_first(
 ) {
     // SAFETY: by the caller.
     unsafe {
-        asm!(
-            "tileloadd tmm4, [{input} + {stride}]",
-            "tileloadd tmm6, [{weights} + {row}]",
-            "tileloadd tmm7, [{weights} + {row} + 1024]",
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tdpbusd tmm1, tmm4, tmm7",
-            "prefetcht1 [{ahead}]",
-            "prefetcht1 [{ahead} + 64]",
-            "prefetcht1 [{ahead} + 128]",
-            "prefetcht1 [{ahead} + 192]",
-            row = in(reg) ROW,
-            input = in(reg) input,
-            stride = in(reg) stride,
-            weights = in(reg) weights,
-            ahead = in(reg) ahead,
-            options(nostack, preserves_flags, readonly),
-        );
+        load_pixels::<4>(input, stride);
+        multiply_kept(weights);
     }
+    fetch(ahead);
 }
 
 /// As [`multiply_first`] of another tile of pixels, to the tiles 2 and 3, by the weights that it loaded; fetches
@@ -165,20 +186,10 @@ pub(crate) unsafe fn multiply_first(
 pub(crate) unsafe fn multiply_second(input: *const u8, stride: usize, ahead: *const Line<i8, ROW>) {
     // SAFETY: by the caller.
     unsafe {
-        asm!(
-            "tileloadd tmm5, [{input} + {stride}]",
-            "tdpbusd tmm3, tmm5, tmm7",
-            "tdpbusd tmm2, tmm5, tmm6",
-            "prefetcht1 [{ahead} + 256]",
-            "prefetcht1 [{ahead} + 320]",
-            "prefetcht1 [{ahead} + 384]",
-            "prefetcht1 [{ahead} + 448]",
-            input = in(reg) input,
-            stride = in(reg) stride,
-            ahead = in(reg) ahead,
-            options(nostack, preserves_flags, readonly),
-        );
+        load_pixels::<5>(input, stride);
+        multiply_kept_second();
     }
+    fetch(ahead.wrapping_add(4));
 }
 
 /// As [`multiply_first`] of the pixels that it loaded last.
