@@ -24,26 +24,24 @@ pub(super) fn waits_for(call: &Call, graph: &Graph) -> Option<ValueId> {
 
 /// The outputs of such an operator; `None` for any other.
 pub(super) fn constants(call: &Call, graph: &Graph) -> Result<Option<Vec<Tensor>>, OpError> {
-    let all = match call.op.as_str() {
+    // And how many inputs the operator has at most.
+    let (all, most) = match call.op.as_str() {
         "Shape" => {
             let dims = shape(call, graph)?;
-            vec![Tensor::from_slice(&[dims.len()], &dims)]
+            (vec![Tensor::from_slice(&[dims.len()], &dims)], 1)
         }
-        "Size" => vec![Tensor::scalar(call.spec(graph, 0)?.shape.iter().product::<usize>() as i64)],
-        "Range" => vec![range(call, graph)?],
-        "NonZero" => vec![non_zero(element_input(call, graph, 0)?)],
-        "Compress" => vec![compress(call, graph)?],
-        "Unique" => unique(call, graph)?,
-        "NonMaxSuppression" => vec![non_max_suppression(call, graph)?],
+        "Size" => {
+            let count = call.spec(graph, 0)?.shape.iter().product::<usize>();
+            (vec![Tensor::scalar(count as i64)], 1)
+        }
+        "Range" => (vec![range(call, graph)?], 3),
+        "NonZero" => (vec![non_zero(element_input(call, graph, 0)?)], 1),
+        "Compress" => (vec![compress(call, graph)?], 2),
+        "Unique" => (unique(call, graph)?, 1),
+        "NonMaxSuppression" => (vec![non_max_suppression(call, graph)?], 5),
         _ => return Ok(None),
     };
     call.attrs.all_asked()?;
-    let most = match call.op.as_str() {
-        "Compress" => 2,
-        "Range" => 3,
-        "NonMaxSuppression" => 5,
-        _ => 1,
-    };
     at_most(most, &call.inputs)?;
     Ok(Some(all))
 }
