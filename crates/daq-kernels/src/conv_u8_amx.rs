@@ -22,6 +22,7 @@ use crate::conv_u8::{ConvU8Params, Other, PackedConv, Part};
 use crate::conv_u8_amx_codes::{Adding, Channels, Place, Waiting};
 use crate::conv_u8_amx_tiles::*;
 use crate::conv_u8_vnni::{Slot, put, slots};
+use crate::large_pages::Packed;
 use crate::requantize::{NEAR, SMALL};
 
 /// Columns of a tile of channels.
@@ -74,7 +75,7 @@ pub(crate) struct AmxConv {
     steps: Vec<usize>,
     /// `[panel, step, vector, 16]`, each row four inputs of 16 columns; after a step those of the vectors
     /// that it multiplies again.
-    weights: Vec<Line<i8, ROW>>,
+    weights: Packed<Line<i8, ROW>>,
     panels: Vec<Panel>,
     /// Tiles of pixels that meet the same weights: two, or [`TILES`].
     tiles: usize,
@@ -155,7 +156,7 @@ impl AmxConv {
             running_on: padded && (on_plane.is_some() || runs_on(&shape, width)),
             width,
             steps: steps.iter().map(|(_, at)| *at).collect(),
-            weights: Vec::new(),
+            weights: Packed::Few(Vec::new()),
             panels: Vec::new(),
             tiles: 2,
             output_zero_point: params.output_zero_point,
@@ -169,7 +170,7 @@ impl AmxConv {
         let columns_of_panel = conv.vectors() * COLUMNS;
         let len = taps.len() * tap_len;
         let tiles = shape.out_c.div_ceil(COLUMNS) * steps.len();
-        conv.weights.reserve_exact(tiles * ROWS);
+        let mut packed = Vec::with_capacity(tiles * ROWS);
         let mut rows = vec![0; columns_of_panel * len];
         let mut filter = vec![0; params.shape.taps() * params.shape.in_c];
         for first in (0..shape.out_c).step_by(columns_of_panel) {
@@ -183,7 +184,7 @@ impl AmxConv {
                 }
             }
             let mut panel = Panel {
-                at: conv.weights.len(),
+                at: packed.len(),
                 first,
                 again: Vec::new(),
                 channels: Channels {
@@ -210,20 +211,21 @@ impl AmxConv {
                 left.push(hold(rows));
             }
             for (step, (inputs, _)) in steps.iter().enumerate() {
-                push_tiles(&mut conv.weights, &weights, len, inputs, &slots);
+                push_tiles(&mut packed, &weights, len, inputs, &slots);
                 for weights in &left {
                     let mut tiles = Vec::new();
                     push_tiles(&mut tiles, weights, len, inputs, &slots);
                     for (vector, tile) in tiles.chunks_exact(ROWS).enumerate() {
                         if tile.iter().flat_map(|line| line.0).any(|weight| weight != 0) {
                             panel.again.push((step, vector));
-                            conv.weights.extend(tile);
+                            packed.extend(tile);
                         }
                     }
                 }
             }
             conv.panels.push(panel);
         }
+        conv.weights = packed.into();
         conv
     }
 

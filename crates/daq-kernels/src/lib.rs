@@ -46,6 +46,8 @@ mod fused;
 mod ints;
 mod isa;
 mod kernel;
+#[cfg(target_arch = "x86_64")]
+mod large_pages;
 mod layout;
 pub mod lookup_u8;
 mod matmul_f32;
