@@ -293,6 +293,8 @@ pub(crate) struct Other<'a> {
 
 /// Bytes of a product that are computed before its tail passes over them.
 const TAIL_BYTES: usize = 96 * 1024;
+/// Where weights are as many, which come from memory and not from a cache.
+const MOST_TAIL_BYTES: usize = 256 * 1024;
 
 /// One kernel of the family.
 #[derive(Debug)]
@@ -626,7 +628,9 @@ impl ConvU8 {
         let (out_c, out_w) = (self.shape.out_c, self.shape.out_w);
         let Part { pixels, channels } = part;
         let width = channels.len();
-        let most = (TAIL_BYTES / width).max(32);
+        // As many bytes as weights, which each block reads anew.
+        let weights = self.shape.weight_len() / out_c * width;
+        let most = (weights.clamp(TAIL_BYTES, MOST_TAIL_BYTES) / width).max(32);
         let rows = self.packed.row_step() * out_w;
         let block = match most < rows {
             true if rows == out_w => most,

@@ -164,7 +164,7 @@ impl AmxConv {
             small,
             near: small,
         };
-        if fit_i8 && far && !params.shape.is_pointwise() && conv.tiles_of_picture() <= TILES {
+        if fit_i8 && far && params.shape.taps() > 1 && conv.tiles_of_picture() <= TILES {
             conv.tiles = TILES;
         }
         let columns_of_panel = conv.vectors() * COLUMNS;
@@ -621,10 +621,14 @@ impl AmxConv {
         let columns = self.vectors() * COLUMNS;
         let panels = &self.panels[channels.start / columns..channels.end.div_ceil(columns)];
         // Tiles of equal height, in groups.
-        let widest = shape.out_w.min(pixels.len());
+        let widest = match self.running_on {
+            true => shape.out_h * self.width,
+            false => shape.out_w.min(pixels.len()),
+        };
         let rows = match widest.div_ceil(ROWS) {
-            _ if self.running_on => ROWS,
-            tiles @ 2.. if shape.out_h == 1 => widest.div_ceil(tiles.next_multiple_of(self.tiles)),
+            tiles @ 2.. if shape.out_h == 1 || self.running_on => {
+                widest.div_ceil(tiles.next_multiple_of(self.tiles))
+            }
             tiles => widest.div_ceil(tiles),
         };
         let pixel_bytes = shape.in_c * shape.stride_w;
@@ -739,7 +743,6 @@ impl AmxConv {
         } else if self.padded {
             let row = self.width * in_c;
             let copy = memory.copy.aligned(reach(shape, bottom - top).0 * row + reads);
-            copy.fill(self.input_zero_point);
             base = copy.as_ptr().wrapping_sub(top * shape.stride_h * row);
             let left = shape.pad_left.min(self.width);
             let columns = (self.width - left).min(shape.in_w);
@@ -750,7 +753,14 @@ impl AmxConv {
                     let y = (y + nth).wrapping_sub(shape.pad_top);
                     (y < shape.in_h).then(|| &image[y * shape.in_w * pixel..][..columns * pixel])
                 };
-                let to = &mut to[left * in_c..][..columns * in_c];
+                let (before, to) = to.split_at_mut(left * in_c);
+                let (to, behind) = to.split_at_mut(columns * in_c);
+                before.fill(self.input_zero_point);
+                behind.fill(self.input_zero_point);
+                // Which of folded rows are there the others need not know.
+                if self.folded > 1 || input(0).is_none() {
+                    to.fill(self.input_zero_point);
+                }
                 match (self.folded, input(0), input(1)) {
                     (1, None, _) => {}
                     (1, Some(from), _) => to.copy_from_slice(from),
