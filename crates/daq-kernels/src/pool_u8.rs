@@ -1,20 +1,23 @@
 //! Pooling of 8-bit codes, channels last.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::requantize::requantize;
 use crate::window::{Window, tap_offsets};
 use crate::{ConvShape, Isa, Kernel};
 
-/// Folds rows of channels into the output's, `output[c] = max(output[c], input[offset + c])` for
-/// each of the offsets.
-type MaxEntry = unsafe fn(&[u8], &[usize], &mut [u8]);
+/// The largest codes of windows side by side, of the pixels that begin at each of the offsets:
+/// `output[pixel, c] = max(input[pixel * step + offset + c])`, of so many channels, and 0 of no offsets.
+type MaxEntry = unsafe fn(&[u8], usize, &[usize], usize, &mut [u8]);
 /// Adds the rows of `[rows, channels]` from channel `first` on, `sums[c] += input[row, first + c]`,
-/// exact for up to [`ROWS_OF_I32`] rows. Sums beyond the last channel are left alone.
-type SumEntry = unsafe fn(&[u8], usize, usize, &mut [i32; 16]);
+/// exact for up to [`ROWS_OF_I32`] rows and at most [`SUMS`] channels.
+type SumEntry = unsafe fn(&[u8], usize, usize, &mut [i32]);
 
 /// Every kernel of [`MaxPoolU8`], best first and scalar last.
 pub static MAX_KERNELS: &[Kernel<MaxEntry>] = &[
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "qmaxpool_64__avx512", isa: Isa::Avx512, entry: max_avx512 },
     #[cfg(target_arch = "x86_64")]
     Kernel { name: "qmaxpool_32__avx2", isa: Isa::Avx2, entry: max_avx2 },
     #[cfg(target_arch = "aarch64")]
@@ -78,26 +81,34 @@ impl MaxPoolU8 {
             return;
         }
         let mut window = Window::new(shape, pixels.start);
-        for row in output.chunks_exact_mut(shape.in_c) {
-            row.fill(0);
-            match window.inside(shape, 1) {
-                Some(first) => self.fold(input, first, &self.offsets, row),
-                None => window.for_each_tap(shape, |_, offset| {
-                    if let Some(offset) = offset {
-                        self.fold(input, offset, &[0], row);
+        let mut rest = output;
+        TAPS.with_borrow_mut(|taps| {
+            while !rest.is_empty() {
+                let (input, pixels, offsets) = match window.inside(shape, 1) {
+                    Some(first) => {
+                        let pixels = window.run_inside(shape, rest.len() / shape.in_c);
+                        (&input[first..], pixels, &self.offsets)
                     }
-                }),
+                    None => {
+                        taps.clear();
+                        window.for_each_tap(shape, |_, offset| taps.extend(offset));
+                        (input, 1, &*taps)
+                    }
+                };
+                let output = rest.split_off_mut(..pixels * shape.in_c).unwrap_or_default();
+                let step = shape.stride_w * shape.in_c;
+                // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set. The
+                // windows yield pixels of the input, whose length was checked.
+                unsafe { (self.kernel.entry)(input, step, offsets, shape.in_c, output) }
+                window.advance(shape, pixels);
             }
-            window.advance(shape, 1);
-        }
+        });
     }
+}
 
-    /// Folds the pixels of `input` that begin at `first + offset` into `row`.
-    fn fold(&self, input: &[u8], first: usize, offsets: &[usize], row: &mut [u8]) {
-        // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set. The
-        // window yields pixels of the input, whose length `run` checked.
-        unsafe { (self.kernel.entry)(&input[first..], offsets, row) }
-    }
+thread_local! {
+    /// Where the pixels of a window that reaches into the padding begin; reused from call to call.
+    static TAPS: RefCell<Vec<usize>> = RefCell::default();
 }
 
 /// Geometry, scales and zero points of a pooling over whole pictures; scales are finite and
@@ -127,6 +138,8 @@ pub struct GlobalAveragePoolU8 {
     kernel: &'static Kernel<SumEntry>,
 }
 
+/// Channels that are added at a time.
+const SUMS: usize = 64;
 /// Rows that are added in 32 bits before the sums move to 64: 2^23 * 255 is below 2^31.
 const ROWS_OF_I32: usize = 1 << 23;
 
@@ -167,13 +180,14 @@ impl GlobalAveragePoolU8 {
         let offset = pixels as i64 * i64::from(self.params.input_zero_point);
         let pictures = input.chunks_exact(pixels * channels);
         for (picture, output) in pictures.zip(output.chunks_exact_mut(channels)) {
-            for (i, output) in output.chunks_mut(16).enumerate() {
-                let mut totals = [0i64; 16];
+            for (i, output) in output.chunks_mut(SUMS).enumerate() {
+                let mut totals = [0i64; SUMS];
                 for rows in picture.chunks(ROWS_OF_I32.saturating_mul(channels)) {
-                    let mut sums = [0; 16];
+                    let mut sums = [0; SUMS];
+                    let sums = &mut sums[..output.len()];
                     // SAFETY: `with_kernel` made sure that this CPU has the kernel's instructions.
-                    unsafe { (self.kernel.entry)(rows, channels, i * 16, &mut sums) }
-                    totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += i64::from(sum));
+                    unsafe { (self.kernel.entry)(rows, channels, i * SUMS, sums) }
+                    totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += i64::from(*sum));
                 }
                 for (code, total) in output.iter_mut().zip(totals) {
                     let acc = (total - offset).clamp(i32::MIN.into(), i32::MAX.into()) as i32;
@@ -184,15 +198,18 @@ impl GlobalAveragePoolU8 {
     }
 }
 
-fn max_scalar(input: &[u8], offsets: &[usize], output: &mut [u8]) {
-    for &offset in offsets {
-        for (largest, &code) in output.iter_mut().zip(&input[offset..]) {
-            *largest = code.max(*largest);
+fn max_scalar(input: &[u8], step: usize, offsets: &[usize], channels: usize, output: &mut [u8]) {
+    output.fill(0);
+    for (i, row) in output.chunks_exact_mut(channels).enumerate() {
+        for &offset in offsets {
+            for (largest, &code) in row.iter_mut().zip(&input[i * step + offset..]) {
+                *largest = code.max(*largest);
+            }
         }
     }
 }
 
-fn sum_scalar(input: &[u8], channels: usize, first: usize, sums: &mut [i32; 16]) {
+fn sum_scalar(input: &[u8], channels: usize, first: usize, sums: &mut [i32]) {
     for row in input.chunks_exact(channels) {
         for (sum, &code) in sums.iter_mut().zip(&row[first..]) {
             *sum += i32::from(code);
@@ -200,131 +217,219 @@ fn sum_scalar(input: &[u8], channels: usize, first: usize, sums: &mut [i32; 16])
     }
 }
 
-/// Rows that are no multiple of a vector end with one that overlaps the one before: a maximum may be
-/// taken twice.
-///
 /// # Safety
 ///
-/// This CPU has AVX2, and the input holds `output.len()` codes from every offset on.
+/// This CPU has AVX-512, and the input holds the channels of every pixel of each window.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn max_avx2(input: &[u8], offsets: &[usize], output: &mut [u8]) {
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn max_avx512(
+    input: &[u8],
+    step: usize,
+    offsets: &[usize],
+    channels: usize,
+    output: &mut [u8],
+) {
     use std::arch::x86_64::*;
-    let (input, to, len) = (input.as_ptr(), output.as_mut_ptr(), output.len());
-    // SAFETY: every `at` leaves a whole vector within the row, which the input holds from every
-    // offset on.
-    unsafe {
-        if len >= 32 {
-            for at in (0..len).step_by(32).map(|at| at.min(len - 32)) {
-                let row: *mut __m256i = to.add(at).cast();
-                let mut largest = _mm256_loadu_si256(row);
+    for (i, row) in output.chunks_exact_mut(channels).enumerate() {
+        let input = input.as_ptr().wrapping_add(i * step);
+        for (at, to) in (0..).step_by(64).zip(row.chunks_mut(64)) {
+            let some = u64::MAX >> (64 - to.len());
+            // SAFETY: the input holds as many codes of the row from every offset on.
+            unsafe {
+                let mut largest = _mm512_setzero_si512();
                 for &offset in offsets {
-                    let codes = _mm256_loadu_si256(input.add(offset + at).cast());
-                    largest = _mm256_max_epu8(largest, codes);
+                    let codes = _mm512_maskz_loadu_epi8(some, input.add(offset + at).cast());
+                    largest = _mm512_max_epu8(largest, codes);
                 }
-                _mm256_storeu_si256(row, largest);
-            }
-        } else if len >= 16 {
-            for at in [0, len - 16] {
-                let row: *mut __m128i = to.add(at).cast();
-                let mut largest = _mm_loadu_si128(row);
-                for &offset in offsets {
-                    let codes = _mm_loadu_si128(input.add(offset + at).cast());
-                    largest = _mm_max_epu8(largest, codes);
-                }
-                _mm_storeu_si128(row, largest);
-            }
-        } else if len >= 8 {
-            for at in [0, len - 8] {
-                let row: *mut __m128i = to.add(at).cast();
-                let mut largest = _mm_loadl_epi64(row);
-                for &offset in offsets {
-                    let codes = _mm_loadl_epi64(input.add(offset + at).cast());
-                    largest = _mm_max_epu8(largest, codes);
-                }
-                _mm_storel_epi64(row, largest);
-            }
-        } else {
-            for (at, largest) in output.iter_mut().enumerate() {
-                for &offset in offsets {
-                    *largest = (*input.add(offset + at)).max(*largest);
-                }
+                _mm512_mask_storeu_epi8(to.as_mut_ptr().cast(), some, largest);
             }
         }
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn sum_avx2(input: &[u8], channels: usize, first: usize, sums: &mut [i32; 16]) {
-    use std::arch::x86_64::*;
-    if first + 16 > channels {
-        return sum_scalar(input, channels, first, sums);
-    }
-    // SAFETY: every row holds 16 channels from `first` on, and `sums` holds 16.
-    unsafe {
-        let to: *mut __m256i = sums.as_mut_ptr().cast();
-        let mut low = _mm256_loadu_si256(to);
-        let mut high = _mm256_loadu_si256(to.add(1));
-        for row in input.chunks_exact(channels) {
-            let codes = _mm_loadu_si128(row.as_ptr().add(first).cast());
-            low = _mm256_add_epi32(low, _mm256_cvtepu8_epi32(codes));
-            high = _mm256_add_epi32(high, _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(codes)));
-        }
-        _mm256_storeu_si256(to, low);
-        _mm256_storeu_si256(to.add(1), high);
-    }
-}
-
+/// Rows that are no multiple of a vector end with one that overlaps the one before.
+///
 /// # Safety
 ///
-/// The input holds `output.len()` codes from every offset on.
-#[cfg(target_arch = "aarch64")]
-#[target_feature(enable = "neon")]
-unsafe fn max_neon(input: &[u8], offsets: &[usize], output: &mut [u8]) {
-    use std::arch::aarch64::*;
-    let whole = output.len() / 16 * 16;
-    for at in (0..whole).step_by(16) {
-        // SAFETY: `at + 16` is within the row, which the input holds from every offset on.
+/// This CPU has AVX2, and the input holds the channels of every pixel of each window.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn max_avx2(
+    input: &[u8],
+    step: usize,
+    offsets: &[usize],
+    channels: usize,
+    output: &mut [u8],
+) {
+    use std::arch::x86_64::*;
+    /// The largest codes of `N` vectors.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn columns<const N: usize>(input: *const u8, offsets: &[usize], to: *mut u8) {
+        let mut largest = [_mm256_setzero_si256(); N];
+        for &offset in offsets {
+            for (v, largest) in largest.iter_mut().enumerate() {
+                // SAFETY: by the caller, as below.
+                let codes =
+                    unsafe { _mm256_loadu_si256(input.add(offset).cast::<__m256i>().add(v)) };
+                *largest = _mm256_max_epu8(*largest, codes);
+            }
+        }
+        for (v, largest) in largest.into_iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { _mm256_storeu_si256(to.cast::<__m256i>().add(v), largest) }
+        }
+    }
+    for (i, row) in output.chunks_exact_mut(channels).enumerate() {
+        // SAFETY: every `at` leaves as many codes within the row, which the input holds from every offset
+        // on.
         unsafe {
-            let row = output.as_mut_ptr().add(at);
-            let mut largest = vld1q_u8(row);
-            for &offset in offsets {
-                largest = vmaxq_u8(largest, vld1q_u8(input.as_ptr().add(offset + at)));
+            let (from, to) = (input.as_ptr().add(i * step), row.as_mut_ptr());
+            if channels >= 32 {
+                let mut at = 0;
+                while at + 128 <= channels {
+                    columns::<4>(from.add(at), offsets, to.add(at));
+                    at += 128;
+                }
+                if at + 64 <= channels {
+                    columns::<2>(from.add(at), offsets, to.add(at));
+                    at += 64;
+                }
+                while at < channels {
+                    at = at.min(channels - 32);
+                    columns::<1>(from.add(at), offsets, to.add(at));
+                    at += 32;
+                }
+            } else if channels >= 16 {
+                for at in [0, channels - 16] {
+                    let mut largest = _mm_setzero_si128();
+                    for &offset in offsets {
+                        let codes = _mm_loadu_si128(from.add(offset + at).cast());
+                        largest = _mm_max_epu8(largest, codes);
+                    }
+                    _mm_storeu_si128(to.add(at).cast(), largest);
+                }
+            } else if channels >= 8 {
+                for at in [0, channels - 8] {
+                    let mut largest = _mm_setzero_si128();
+                    for &offset in offsets {
+                        let codes = _mm_loadl_epi64(from.add(offset + at).cast());
+                        largest = _mm_max_epu8(largest, codes);
+                    }
+                    _mm_storel_epi64(to.add(at).cast(), largest);
+                }
+            } else {
+                for (at, largest) in row.iter_mut().enumerate() {
+                    let codes = offsets.iter().map(|&offset| *from.add(offset + at));
+                    *largest = codes.max().unwrap_or(0);
+                }
             }
-            vst1q_u8(row, largest);
         }
     }
-    for &offset in offsets {
-        for (at, largest) in output.iter_mut().enumerate().skip(whole) {
-            *largest = input[offset + at].max(*largest);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn sum_avx2(input: &[u8], channels: usize, first: usize, sums: &mut [i32]) {
+    use std::arch::x86_64::*;
+    /// Rows whose sums 16 bits hold.
+    const ROWS: usize = 257;
+    /// Adds `N` times 16 channels.
+    #[target_feature(enable = "avx2,fma")]
+    fn add<const N: usize>(input: &[u8], channels: usize, first: usize, sums: &mut [i32]) {
+        assert!(first + N * 16 <= channels && sums.len() == N * 16);
+        for rows in input.chunks(ROWS * channels) {
+            let mut words = [_mm256_setzero_si256(); N];
+            for row in rows.chunks_exact(channels) {
+                for (v, words) in words.iter_mut().enumerate() {
+                    // SAFETY: every row holds so many channels from `first` on.
+                    let codes = unsafe { _mm_loadu_si128(row.as_ptr().add(first + v * 16).cast()) };
+                    *words = _mm256_add_epi16(*words, _mm256_cvtepu8_epi16(codes));
+                }
+            }
+            for (sums, words) in sums.chunks_exact_mut(16).zip(words) {
+                let to: *mut __m256i = sums.as_mut_ptr().cast();
+                let halves = [_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words)];
+                for (i, half) in halves.into_iter().enumerate() {
+                    // SAFETY: there are 16 sums.
+                    unsafe {
+                        let sum = _mm256_loadu_si256(to.add(i));
+                        let sum = _mm256_add_epi32(sum, _mm256_cvtepu16_epi32(half));
+                        _mm256_storeu_si256(to.add(i), sum);
+                    }
+                }
+            }
+        }
+    }
+    if sums.len() == SUMS {
+        return add::<4>(input, channels, first, sums);
+    }
+    let (whole, rest) = sums.as_chunks_mut::<16>();
+    let rest_at = first + whole.len() * 16;
+    for (i, sums) in whole.iter_mut().enumerate() {
+        add::<1>(input, channels, first + i * 16, sums);
+    }
+    sum_scalar(input, channels, rest_at, rest);
+}
+
+/// # Safety
+///
+/// The input holds the channels of every pixel of each window.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn max_neon(
+    input: &[u8],
+    step: usize,
+    offsets: &[usize],
+    channels: usize,
+    output: &mut [u8],
+) {
+    use std::arch::aarch64::*;
+    let whole = channels / 16 * 16;
+    for (i, row) in output.chunks_exact_mut(channels).enumerate() {
+        let input = &input[i * step..];
+        for at in (0..whole).step_by(16) {
+            // SAFETY: `at + 16` is within the row, which the input holds from every offset on.
+            unsafe {
+                let mut largest = vdupq_n_u8(0);
+                for &offset in offsets {
+                    largest = vmaxq_u8(largest, vld1q_u8(input.as_ptr().add(offset + at)));
+                }
+                vst1q_u8(row.as_mut_ptr().add(at), largest);
+            }
+        }
+        for (at, largest) in row.iter_mut().enumerate().skip(whole) {
+            *largest = offsets.iter().map(|&offset| input[offset + at]).max().unwrap_or(0);
         }
     }
 }
 
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
-fn sum_neon(input: &[u8], channels: usize, first: usize, sums: &mut [i32; 16]) {
+fn sum_neon(input: &[u8], channels: usize, first: usize, sums: &mut [i32]) {
     use std::arch::aarch64::*;
-    if first + 16 > channels {
-        return sum_scalar(input, channels, first, sums);
-    }
-    // SAFETY: every row holds 16 channels from `first` on, and `sums` holds 16.
-    unsafe {
-        let to: *mut u32 = sums.as_mut_ptr().cast();
-        let mut all = [0, 4, 8, 12].map(|at| vld1q_u32(to.add(at)));
-        for row in input.chunks_exact(channels) {
-            let codes = vld1q_u8(row.as_ptr().add(first));
-            let (low, high) = (vmovl_u8(vget_low_u8(codes)), vmovl_high_u8(codes));
-            all[0] = vaddw_u16(all[0], vget_low_u16(low));
-            all[1] = vaddw_high_u16(all[1], low);
-            all[2] = vaddw_u16(all[2], vget_low_u16(high));
-            all[3] = vaddw_high_u16(all[3], high);
+    let (whole, rest) = sums.as_chunks_mut::<16>();
+    let rest_at = first + whole.len() * 16;
+    for (i, sums) in whole.iter_mut().enumerate() {
+        let first = first + i * 16;
+        assert!(first + 16 <= channels);
+        // SAFETY: every row holds 16 channels from `first` on, and there are as many sums.
+        unsafe {
+            let to: *mut u32 = sums.as_mut_ptr().cast();
+            let mut all = [0, 4, 8, 12].map(|at| vld1q_u32(to.add(at)));
+            for row in input.chunks_exact(channels) {
+                let codes = vld1q_u8(row.as_ptr().add(first));
+                let (low, high) = (vmovl_u8(vget_low_u8(codes)), vmovl_high_u8(codes));
+                all[0] = vaddw_u16(all[0], vget_low_u16(low));
+                all[1] = vaddw_high_u16(all[1], low);
+                all[2] = vaddw_u16(all[2], vget_low_u16(high));
+                all[3] = vaddw_high_u16(all[3], high);
+            }
+            for (i, sums) in all.into_iter().enumerate() {
+                vst1q_u32(to.add(i * 4), sums);
+            }
         }
-        for (i, sums) in all.into_iter().enumerate() {
-            vst1q_u32(to.add(i * 4), sums);
-        }
     }
+    sum_scalar(input, channels, rest_at, rest);
 }
 
 #[cfg(test)]
