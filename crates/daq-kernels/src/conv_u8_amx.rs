@@ -34,6 +34,8 @@ const BLOCK_BYTES: usize = 256 * 1024;
 /// Bytes of output that all panels pass over, where they have few inputs: what they read and write then stays
 /// in the first-level cache.
 const BLOCK_CODES: usize = 64 * 1024;
+/// Bytes of weights that stay in the first-level cache beside what meets them.
+const NEAR_BYTES: usize = 16 * 1024;
 /// Bytes of weights that hardly are in a cache when their turn comes.
 const FAR_BYTES: usize = 256 * 1024;
 
@@ -667,13 +669,15 @@ impl AmxConv {
                 let groups = &memory.tiling.groups;
                 // Of one step, the pixels stay in their tiles while they meet all panels.
                 let keep = self.steps.len() == 1 && !four;
-                let (outer, inner) = match keep {
+                // As do weights in the first-level cache, while pixels leave it.
+                let by_group = keep || self.weights.len() * ROW <= NEAR_BYTES;
+                let (outer, inner) = match by_group {
                     true => (groups.len(), panels.len()),
                     false => (panels.len(), groups.len()),
                 };
                 for outer in 0..outer {
                     for inner in 0..inner {
-                        let (i, nth) = if keep { (inner, outer) } else { (outer, inner) };
+                        let (i, nth) = if by_group { (inner, outer) } else { (outer, inner) };
                         let (panel, group) = (&panels[i], &groups[nth]);
                         // The first groups fetch a quarter each of the next panel's weights.
                         let (ahead, ahead_step) = match panels.get(i + 1) {
