@@ -37,7 +37,8 @@ impl Constants {
     }
 }
 
-type Entry = unsafe fn(&Constants, &[u8], &[u8], &mut [u8]);
+/// Adds so many codes of `a` and `b`. The output may be where one of them is.
+type Entry = unsafe fn(&Constants, *const u8, *const u8, *mut u8, usize);
 
 /// Every kernel, best first and scalar last.
 pub static KERNELS: &[Kernel<Entry>] = &[
@@ -107,18 +108,67 @@ impl AddU8 {
     pub fn run(&self, a: &[u8], b: &[u8], output: &mut [u8]) {
         assert_eq!(a.len(), b.len(), "the inputs differ in length");
         assert_eq!(a.len(), output.len(), "input and output differ in length");
-        // SAFETY: `with_kernel` made sure that this CPU has the kernel's instruction set.
-        unsafe { (self.kernel.entry)(&self.constants, a, b, output) }
+        // SAFETY: all are of one length.
+        unsafe { self.run_on(a.as_ptr(), b.as_ptr(), output.as_mut_ptr(), output.len()) }
+    }
+
+    /// Adds to what is there, which is the second operand where the other is the first.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths differ.
+    pub(crate) fn run_over(&self, other: &[u8], output: &mut [u8], other_first: bool) {
+        assert_eq!(other.len(), output.len(), "input and output differ in length");
+        let (other, to) = (other.as_ptr(), output.as_mut_ptr());
+        let (a, b) = if other_first { (other, to.cast_const()) } else { (to.cast_const(), other) };
+        // SAFETY: all are of one length.
+        unsafe { self.run_on(a, b, to, output.len()) }
+    }
+
+    /// # Safety
+    ///
+    /// So many codes can be read from `a` and `b`, and be written to `output`.
+    unsafe fn run_on(&self, a: *const u8, b: *const u8, output: *mut u8, len: usize) {
+        // SAFETY: by the caller; `with_kernel` made sure that this CPU has the kernel's instruction set.
+        unsafe { (self.kernel.entry)(&self.constants, a, b, output, len) }
     }
 }
 
-fn scalar(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+/// # Safety
+///
+/// As for [`AddU8::run_on`]; so for all kernels.
+unsafe fn scalar(constants: &Constants, a: *const u8, b: *const u8, output: *mut u8, len: usize) {
     let Constants { a_ratio, b_ratio, offset } = *constants;
-    for ((code, &a), &b) in output.iter_mut().zip(a).zip(b) {
+    for i in 0..len {
+        // SAFETY: by the caller.
+        let (a, b) = unsafe { (*a.add(i), *b.add(i)) };
         let sum = f32::from(b).mul_add(b_ratio, offset);
         let sum = f32::from(a).mul_add(a_ratio, sum);
-        *code = round_small(sum.clamp(0.0, 255.0)) as u8;
+        // SAFETY: by the caller.
+        unsafe { *output.add(i) = round_small(sum.clamp(0.0, 255.0)) as u8 }
     }
+}
+
+/// What is left from `whole` on.
+///
+/// # Safety
+///
+/// As for [`AddU8::run_on`].
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
+#[inline]
+unsafe fn rest(
+    constants: &Constants,
+    [a, b]: [*const u8; 2],
+    output: *mut u8,
+    whole: usize,
+    len: usize,
+) {
+    // SAFETY: by the caller.
+    unsafe { scalar(constants, a.add(whole), b.add(whole), output.add(whole), len - whole) }
 }
 
 #[cfg(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
@@ -130,47 +180,47 @@ mod vectors {
     use crate::vector_f32::Work;
 
     /// Sixteen codes at a time.
-    struct Sums<'a, V>(&'a Constants, &'a [u8], &'a [u8], &'a mut [u8], PhantomData<V>);
+    struct Sums<'a, V>(&'a Constants, [*const u8; 2], *mut u8, usize, PhantomData<V>);
 
     impl<V: Codes> Work for Sums<'_, V> {
         #[inline(always)]
         unsafe fn run(self) {
-            let Sums(constants, a, b, output, _) = self;
-            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-            let (output, output_rest) = output.as_chunks_mut::<16>();
-            for ((a, b), output) in a.iter().zip(b).zip(output) {
-                // SAFETY: the caller answers for the CPU; all are sixteen codes.
-                unsafe {
-                    let (a, b) = (V::of_codes(a.as_ptr()), V::of_codes(b.as_ptr()));
+            let Sums(constants, [a, b], output, len, _) = self;
+            let whole = len / 16 * 16;
+            // SAFETY: the caller answers for the CPU and the codes.
+            unsafe {
+                for at in (0..whole).step_by(16) {
+                    let (a, b) = (V::of_codes(a.add(at)), V::of_codes(b.add(at)));
                     let offset = V::splat(constants.offset);
                     let sums = [0, 1, 2, 3].map(|v| {
                         let sum = b[v].fma(V::splat(constants.b_ratio), offset);
                         a[v].fma(V::splat(constants.a_ratio), sum)
                     });
-                    V::to_codes(sums, 0, output.as_mut_ptr());
+                    V::to_codes(sums, 0, output.add(at));
                 }
+                super::rest(constants, [a, b], output, whole, len);
             }
-            super::scalar(constants, a_rest, b_rest, output_rest);
         }
     }
 
     /// # Safety
     ///
-    /// This CPU has the vectors.
+    /// This CPU has the vectors; besides, as for all kernels.
     pub(super) unsafe fn add<V: Codes>(
         constants: &Constants,
-        a: &[u8],
-        b: &[u8],
-        output: &mut [u8],
+        a: *const u8,
+        b: *const u8,
+        output: *mut u8,
+        len: usize,
     ) {
         // SAFETY: by the caller.
-        unsafe { V::run(Sums::<V>(constants, a, b, output, PhantomData)) }
+        unsafe { V::run(Sums::<V>(constants, [a, b], output, len, PhantomData)) }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn avx2(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+unsafe fn avx2(constants: &Constants, a: *const u8, b: *const u8, output: *mut u8, len: usize) {
     use std::arch::x86_64::*;
     let a_ratio = _mm256_set1_ps(constants.a_ratio);
     let b_ratio = _mm256_set1_ps(constants.b_ratio);
@@ -183,12 +233,12 @@ fn avx2(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
         // Below 0 the packings saturate; NaN converts to the lowest integer and saturates too.
         _mm256_cvtps_epi32(_mm256_min_ps(high, sum))
     };
-    let whole = output.len() / 16 * 16;
+    let whole = len / 16 * 16;
     for at in (0..whole).step_by(16) {
-        // SAFETY: `at + 16` is within the three slices, whose equal lengths `run` checked.
+        // SAFETY: `at + 16` is within all three.
         unsafe {
-            let a = _mm_loadu_si128(a.as_ptr().add(at).cast());
-            let b = _mm_loadu_si128(b.as_ptr().add(at).cast());
+            let a = _mm_loadu_si128(a.add(at).cast());
+            let b = _mm_loadu_si128(b.add(at).cast());
             let low = eight(a, b);
             let high = eight(_mm_srli_si128::<8>(a), _mm_srli_si128::<8>(b));
             let words = _mm256_permute4x64_epi64::<0xD8>(_mm256_packs_epi32(low, high));
@@ -196,15 +246,16 @@ fn avx2(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
                 _mm256_castsi256_si128(words),
                 _mm256_extracti128_si256::<1>(words),
             );
-            _mm_storeu_si128(output.as_mut_ptr().add(at).cast(), codes);
+            _mm_storeu_si128(output.add(at).cast(), codes);
         }
     }
-    scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);
+    // SAFETY: by the caller.
+    unsafe { rest(constants, [a, b], output, whole, len) }
 }
 
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
-fn neon(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+unsafe fn neon(constants: &Constants, a: *const u8, b: *const u8, output: *mut u8, len: usize) {
     use std::arch::aarch64::*;
     let a_ratio = vdupq_n_f32(constants.a_ratio);
     let b_ratio = vdupq_n_f32(constants.b_ratio);
@@ -218,26 +269,30 @@ fn neon(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
         let low = four(vmovl_u16(vget_low_u16(a)), vmovl_u16(vget_low_u16(b)));
         vqmovn_high_s32(vqmovn_s32(low), four(vmovl_high_u16(a), vmovl_high_u16(b)))
     };
-    let whole = output.len() / 16 * 16;
+    let whole = len / 16 * 16;
     for at in (0..whole).step_by(16) {
-        // SAFETY: `at + 16` is within the three slices, whose equal lengths `run` checked.
+        // SAFETY: `at + 16` is within all three.
         unsafe {
-            let (a, b) = (vld1q_u8(a.as_ptr().add(at)), vld1q_u8(b.as_ptr().add(at)));
+            let (a, b) = (vld1q_u8(a.add(at)), vld1q_u8(b.add(at)));
             let low = eight(vmovl_u8(vget_low_u8(a)), vmovl_u8(vget_low_u8(b)));
             let codes =
                 vqmovun_high_s16(vqmovun_s16(low), eight(vmovl_high_u8(a), vmovl_high_u8(b)));
-            vst1q_u8(output.as_mut_ptr().add(at), codes);
+            vst1q_u8(output.add(at), codes);
         }
     }
-    scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);
+    // SAFETY: by the caller.
+    unsafe { rest(constants, [a, b], output, whole, len) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn avx512(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
-    match constants.are_small() {
-        true => avx512_of::<true>(constants, a, b, output),
-        false => avx512_of::<false>(constants, a, b, output),
+unsafe fn avx512(constants: &Constants, a: *const u8, b: *const u8, output: *mut u8, len: usize) {
+    // SAFETY: by the caller.
+    unsafe {
+        match constants.are_small() {
+            true => avx512_of::<true>(constants, a, b, output, len),
+            false => avx512_of::<false>(constants, a, b, output, len),
+        }
     }
 }
 
@@ -245,20 +300,26 @@ fn avx512(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 #[inline]
-fn avx512_of<const SMALL: bool>(constants: &Constants, a: &[u8], b: &[u8], output: &mut [u8]) {
+unsafe fn avx512_of<const SMALL: bool>(
+    constants: &Constants,
+    a: *const u8,
+    b: *const u8,
+    output: *mut u8,
+    len: usize,
+) {
     use std::arch::x86_64::*;
     let a_ratio = _mm512_set1_ps(constants.a_ratio);
     let b_ratio = _mm512_set1_ps(constants.b_ratio);
     let offset = _mm512_set1_ps(constants.offset);
     let high = _mm512_set1_ps(255.0);
-    // SAFETY: the callers below keep `at + 16` within the slice.
-    let load = |from: &[u8], at: usize| unsafe {
-        let codes = _mm_loadu_si128(from.as_ptr().add(at).cast());
+    // SAFETY: the callers below keep `at + 16` within it.
+    let load = |from: *const u8, at: usize| unsafe {
+        let codes = _mm_loadu_si128(from.add(at).cast());
         _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes))
     };
     // Packings work within 128-bit quarters; this puts the elements back in order.
     let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    let whole = output.len() / 64 * 64;
+    let whole = len / 64 * 64;
     for at in (0..whole).step_by(64) {
         let sixteen = |part: usize| {
             let at = at + part * 16;
@@ -270,10 +331,11 @@ fn avx512_of<const SMALL: bool>(constants: &Constants, a: &[u8], b: &[u8], outpu
         let low = _mm512_packs_epi32(sixteen(0), sixteen(1));
         let codes = _mm512_packus_epi16(low, _mm512_packs_epi32(sixteen(2), sixteen(3)));
         let codes = _mm512_permutexvar_epi32(order, codes);
-        // SAFETY: `at + 64` is within the three slices, whose equal lengths `run` checked.
-        unsafe { _mm512_storeu_si512(output.as_mut_ptr().add(at).cast(), codes) }
+        // SAFETY: `at + 64` is within all three.
+        unsafe { _mm512_storeu_si512(output.add(at).cast(), codes) }
     }
-    scalar(constants, &a[whole..], &b[whole..], &mut output[whole..]);
+    // SAFETY: by the caller.
+    unsafe { rest(constants, [a, b], output, whole, len) }
 }
 
 #[cfg(test)]
@@ -344,7 +406,8 @@ mod tests {
             };
             let constants = AddU8::new(&params, Isa::Scalar).constants;
             let mut want = vec![0; a.len()];
-            scalar(&constants, &a, &b, &mut want);
+            // SAFETY: all are of one length.
+            unsafe { scalar(&constants, a.as_ptr(), b.as_ptr(), want.as_mut_ptr(), a.len()) }
             for kernel in KERNELS.iter().filter(|kernel| kernel.isa.is_supported()) {
                 let add = AddU8::with_kernel(&params, kernel);
                 let mut got = vec![0; a.len()];
@@ -355,6 +418,12 @@ mod tests {
                     let mut got = vec![0; len];
                     add.run(&a[from..][..len], &b[from..][..len], &mut got);
                     assert_eq!(got, want[from..][..len], "{} {params:?}", kernel.name);
+                    for first in [true, false] {
+                        let (other, over) = if first { (&a, &b) } else { (&b, &a) };
+                        got.copy_from_slice(&over[from..][..len]);
+                        add.run_over(&other[from..][..len], &mut got, first);
+                        assert_eq!(got, want[from..][..len], "{} in place", kernel.name);
+                    }
                 }
             }
         }

@@ -258,8 +258,8 @@ pub enum Tail<'a> {
     Add {
         /// The addition.
         kernel: &'a AddU8,
-        /// The other tensor.
-        other: &'a [u8],
+        /// The other tensor, or none for what lies where the output goes.
+        other: Option<&'a [u8]>,
         /// Whether the product is the first operand.
         product_first: bool,
     },
@@ -271,10 +271,10 @@ impl Tail<'_> {
         match self {
             Tail::Table(table) => lookup_u8(table, codes, output),
             Tail::Add { kernel, other, product_first } => {
-                let other = &other[at..][..codes.len()];
-                match product_first {
-                    true => kernel.run(codes, other, output),
-                    false => kernel.run(other, codes, output),
+                match other.map(|other| &other[at..][..codes.len()]) {
+                    Some(other) if *product_first => kernel.run(codes, other, output),
+                    Some(other) => kernel.run(other, codes, output),
+                    None => kernel.run_over(codes, output, *product_first),
                 }
             }
         }
@@ -560,14 +560,19 @@ impl ConvU8 {
         match tail {
             None => self.run_beside(pool, input, output, 0..out_c),
             Some(Tail::Add { kernel, other, product_first }) if self.packed.adds() => {
-                assert_eq!(other.len(), output.len(), "the codes to add contradict the output");
+                if let Some(other) = other {
+                    assert_eq!(other.len(), output.len(), "the codes to add contradict the output");
+                }
                 self.run_parts(pool, input, output, out_c, true, |part, output| {
                     let at = part.pixels.start * out_c + part.channels.start;
-                    let codes = other[at..].as_ptr();
-                    let other = Other { kernel, codes, product_first };
                     // SAFETY: `run_parts` gives parts of the shape, each place to one of them only; there
                     // are as many other codes.
-                    unsafe { self.packed.run_adding(input, part, output.add(at), out_c, other) }
+                    unsafe {
+                        let output = output.add(at);
+                        let codes = other.map_or(output.cast_const(), |other| other[at..].as_ptr());
+                        let other = Other { kernel, codes, product_first };
+                        self.packed.run_adding(input, part, output, out_c, other)
+                    }
                 });
             }
             // SAFETY: `run_parts` gives parts of the shape, each place to one of them only.

@@ -84,6 +84,11 @@ pub trait Kernel: Send + Sync {
         None
     }
 
+    /// Whether its output may lie where its last input does, of which it then gets no view.
+    fn writes_over_last(&self) -> bool {
+        false
+    }
+
     /// Computes the outputs. Views are as the plan's [`Operand`]s said.
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], pool: &Pool);
 

@@ -58,6 +58,8 @@ pub struct Step {
     outputs: Vec<usize>,
     /// Whether a later step writes the rest of the output.
     partial: bool,
+    /// Whether the output lies where the last input does.
+    over_last: bool,
 }
 
 impl Step {
@@ -215,8 +217,11 @@ impl Plan {
         // On the stack, so that a run does not allocate.
         let mut taken: SmallVec<[_; 2]> =
             step.outputs.iter().map(|&s| std::mem::take(&mut buffers[buffer(s)])).collect();
-        let inputs: SmallVec<[_; 8]> =
-            step.inputs.iter().map(|s| s.map(|s| self.view(s, buffers))).collect();
+        let last = step.inputs.len().wrapping_sub(1);
+        let view = |(i, stored): (usize, &Option<usize>)| {
+            stored.filter(|_| !step.over_last || i != last).map(|s| self.view(s, buffers))
+        };
+        let inputs: SmallVec<[_; 8]> = step.inputs.iter().enumerate().map(view).collect();
         let mut outputs: SmallVec<[_; 2]> = step
             .outputs
             .iter()

@@ -204,6 +204,7 @@ impl<'a> Builder<'a> {
             inputs: vec![Some(source)],
             outputs: vec![target],
             partial: false,
+            over_last: false,
         });
         target
     }
@@ -254,7 +255,16 @@ impl<'a> Builder<'a> {
         };
         let node = all.first().map_or("", |node| graph.node_name(node)).to_string();
         let macs = all.iter().map(macs).sum();
-        self.steps.push(Step { node, op, macs, kernel, inputs, outputs, partial: false });
+        self.steps.push(Step {
+            node,
+            op,
+            macs,
+            kernel,
+            inputs,
+            outputs,
+            partial: false,
+            over_last: false,
+        });
         nodes.for_each(|i| self.done[i] = true);
     }
 
@@ -293,6 +303,7 @@ impl<'a> Builder<'a> {
             inputs,
             outputs,
             partial: false,
+            over_last: false,
         });
         nodes.into_iter().for_each(|i| self.done[i] = true);
         true
@@ -450,7 +461,16 @@ impl<'a> Builder<'a> {
         }
         let outputs = outputs.iter().map(|&id| self.add(id, layout)).collect();
         let (node, op) = (graph.node_name(node).to_string(), node.op.name());
-        self.steps.push(Step { node, op, macs, kernel, inputs, outputs, partial: false });
+        self.steps.push(Step {
+            node,
+            op,
+            macs,
+            kernel,
+            inputs,
+            outputs,
+            partial: false,
+            over_last: false,
+        });
         Ok(true)
     }
 
@@ -473,9 +493,10 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Gives each region a buffer; regions that are not alive together share one.
+    /// Gives each region a buffer; regions that are not alive together share one, and the sum of a residual
+    /// branch that of the residual.
     pub(super) fn assign_buffers(
-        &self,
+        &mut self,
         inputs: &[usize],
         outputs: &[usize],
     ) -> (Vec<usize>, Vec<usize>) {
@@ -519,7 +540,18 @@ impl<'a> Builder<'a> {
         for r in inputs.iter().filter_map(|&s| region(s)) {
             give(r, &mut free, &mut buffer_of);
         }
-        for (i, step) in self.steps.iter().enumerate() {
+        for (i, step) in self.steps.iter_mut().enumerate() {
+            if let (true, [before @ .., Some(other)], &[output]) =
+                (step.kernel.writes_over_last(), step.inputs.as_slice(), step.outputs.as_slice())
+                && let (Some(from), Some(to)) = (region(*other), region(output))
+                && (last_use[from], size[from], buffer_of[to]) == (i, size[to], usize::MAX)
+                && before.iter().flatten().all(|&s| region(s) != Some(from))
+            {
+                step.over_last = true;
+                buffer_of[to] = buffer_of[from];
+                // It ends with the output.
+                last_use[from] = usize::MAX;
+            }
             for r in step.outputs.iter().filter_map(|&s| region(s)) {
                 // Another step may have written a part of it.
                 if buffer_of[r] == usize::MAX {

@@ -179,6 +179,10 @@ pub(super) struct Tailed {
 }
 
 impl Kernel for Tailed {
+    fn writes_over_last(&self) -> bool {
+        matches!(self.tail, Tail::Add { .. })
+    }
+
     fn name(&self) -> String {
         let tail = match self.tail {
             Tail::Table(_) => "lookup",
@@ -190,7 +194,7 @@ impl Kernel for Tailed {
     fn run(&self, inputs: &[Option<TensorView>], outputs: &mut [TensorViewMut], pool: &Pool) {
         let product = self.product.product().expect("made from products only");
         let input = inputs[0].expect("a product has an input").bytes;
-        let residual = inputs.last().copied().flatten().map_or(&[][..], |other| other.bytes);
+        let residual = inputs.last().copied().flatten().map(|other| other.bytes);
         let tail = match &self.tail {
             Tail::Table(table) => conv_u8::Tail::Table(table),
             Tail::Add { kernel, product_first } => {
