@@ -9,6 +9,7 @@
 use std::arch::x86_64::*;
 
 use crate::conv_u8_dense::{Panel, Part};
+use crate::large_pages::Packed;
 use crate::requantize::SMALL;
 use crate::requantize::avx512::Requantizer;
 
@@ -41,7 +42,7 @@ pub(crate) struct VnniPanel {
     quads: usize,
     offset: usize,
     /// `[tap, quad, vector]`.
-    codes: Vec<Line>,
+    codes: Packed<Line>,
     taps: usize,
     /// The terms of weights after the first, in the order of taps, and one that stands behind the last tap.
     extra: Vec<Extra>,
@@ -110,7 +111,7 @@ impl Panel for VnniPanel {
             columns: part.columns,
             quads,
             offset: part.offset,
-            codes: vec![Line([0; 64]); part.taps * quads * vectors],
+            codes: Packed::Few(Vec::new()),
             taps: part.taps,
             extra: Vec::new(),
             bias: vec![Slots([0; 16]); vectors],
@@ -124,8 +125,9 @@ impl Panel for VnniPanel {
         }
         let rows: Vec<i8> =
             part.rows.iter().map(|weight| (*weight).clamp(-128, 127) as i8).collect();
+        let mut codes = vec![Line([0; 64]); part.taps * quads * vectors];
         // A few lines at a time, since they are far apart in the cache.
-        for (tap, lines) in panel.codes.chunks_exact_mut((quads * vectors).max(1)).enumerate() {
+        for (tap, lines) in codes.chunks_exact_mut((quads * vectors).max(1)).enumerate() {
             for (from, lines) in (0..part.tap_len).step_by(64).zip(lines.chunks_mut(16 * vectors)) {
                 for &Slot { vector, slot, column } in &slots {
                     let row = &rows[(column * part.taps + tap) * part.tap_len..][..part.tap_len];
@@ -135,6 +137,7 @@ impl Panel for VnniPanel {
                 }
             }
         }
+        panel.codes = codes.into();
         if part.rows.iter().any(|weight| !(-128..=127).contains(weight)) {
             panel.split(part, vectors);
         }
