@@ -166,7 +166,12 @@ impl AmxConv {
             small,
             near: small,
         };
-        if fit_i8 && far && params.shape.taps() > 1 && conv.tiles_of_picture() <= TILES {
+        if fit_i8
+            && far
+            && params.shape.taps() > 1
+            && on_plane.is_none()
+            && conv.tiles_of_picture() <= TILES
+        {
             conv.tiles = TILES;
         }
         let columns_of_panel = conv.vectors() * COLUMNS;
