@@ -377,4 +377,51 @@ mod tests {
         let y = crate::Model::from_graph(g).unwrap().session(1).run(&[("x", &x)], None).unwrap();
         assert_eq!(y[0].data::<f32>(), [-3.0]);
     }
+
+    #[test]
+    fn a_sum_lies_where_the_residual_did_if_nothing_reads_that_later() {
+        let quant = || Some(QuantParams::per_tensor(1.0, 0));
+        let mut g = Graph::default();
+        let code = |g: &mut Graph, name: &str| {
+            g.add_value(Value { quant: quant(), ..Value::new(name, DType::U8, &[1, 1, 1, 2]) })
+        };
+        let [x, a, b, c, sum, y] = ["x", "a", "b", "c", "sum", "y"].map(|name| code(&mut g, name));
+        let times = |g: &mut Graph, name: &str, factor: i8| {
+            let weight = Tensor::from_slice(&[1, 1, 1, 1], &[factor]);
+            g.add_value(Value { quant: quant(), ..Value::constant(name, weight) })
+        };
+        let (two, three, one) =
+            (times(&mut g, "two", 2), times(&mut g, "three", 3), times(&mut g, "one", 1));
+        for (op, inputs, output) in [
+            ("Conv", [x, two], a),
+            ("Conv", [a, one], b),
+            ("Conv", [b, three], c),
+            ("Add", [c, a], sum),
+            ("Conv", [sum, one], y),
+        ] {
+            let op = Op::from_attrs(op, &Attrs::new()).unwrap().unwrap();
+            let (name, doc, outputs) = (String::new(), String::new(), vec![output]);
+            let inputs = inputs.into_iter().map(Some).collect();
+            g.nodes.push(Node { name, op, inputs, outputs, doc });
+        }
+        g.inputs = vec![x];
+        // The codes 1 and 31, times 2, times 3 and so on.
+        for (outputs, over, want) in
+            [(vec![y], true, vec![[8u8, 248]]), (vec![y, a], false, vec![[8, 248], [2, 62]])]
+        {
+            g.outputs = outputs;
+            let plan = Plan::compile(&g, Isa::best()).unwrap();
+            let steps: Vec<_> = plan.steps().iter().map(|s| (s.op, s.over_last)).collect();
+            let conv = |over| ("Conv", over);
+            assert_eq!(steps, [conv(false), conv(false), conv(over), conv(false)]);
+            let model = crate::Model::from_graph(g.clone()).unwrap();
+            let mut session = model.session(1);
+            let x = Tensor::from_slice(&[1, 1, 1, 2], &[1u8, 31]);
+            for _ in 0..2 {
+                let got = session.run(&[("x", &x)], Some(DType::U8)).unwrap();
+                let got: Vec<_> = got.iter().map(|y| y.data::<u8>().to_vec()).collect();
+                assert_eq!(got, want);
+            }
+        }
+    }
 }
