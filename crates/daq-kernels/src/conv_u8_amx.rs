@@ -674,7 +674,7 @@ impl AmxConv {
                 let groups = &memory.tiling.groups;
                 // Of one step, the pixels stay in their tiles while they meet all panels.
                 let keep = self.steps.len() == 1 && !four;
-                // As do weights in the first-level cache, while pixels leave it.
+                // So they do, in the first-level cache, where all weights are in it as well.
                 let by_group = keep || self.weights.len() * ROW <= NEAR_BYTES;
                 let (outer, inner) = match by_group {
                     true => (groups.len(), panels.len()),
@@ -766,12 +766,13 @@ impl AmxConv {
                 let (to, behind) = to.split_at_mut(columns * in_c);
                 before.fill(self.input_zero_point);
                 behind.fill(self.input_zero_point);
-                // Which of folded rows are there the others need not know.
-                if self.folded > 1 || input(0).is_none() {
+                // One of folded rows may be missing, and two are faster put side by side in a row that is in
+                // the cache.
+                if self.folded > 1 {
                     to.fill(self.input_zero_point);
                 }
                 match (self.folded, input(0), input(1)) {
-                    (1, None, _) => {}
+                    (1, None, _) => to.fill(self.input_zero_point),
                     (1, Some(from), _) => to.copy_from_slice(from),
                     // SAFETY: where there is AMX, there is the rest; the lengths are those of as many pixels.
                     (2, Some(one), Some(other)) => unsafe { interleave(one, other, pixel, to) },

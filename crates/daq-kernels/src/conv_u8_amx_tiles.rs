@@ -308,7 +308,7 @@ pub(crate) unsafe fn core_is_shared(lines: *const Line<i32, 16>) -> bool {
 }
 
 /// Adds the products of four tiles of pixels and one of channels to the tiles 0 to 3, and fetches the weights
-/// four steps from here.
+/// four steps from here: every other line of them, as the CPU takes two at a time.
 ///
 /// # Safety
 ///

@@ -106,23 +106,7 @@ impl Panel for VnniPanel {
     fn pack(part: &Part) -> Self {
         let vectors = part.columns.div_ceil(16);
         let quads = part.tap_len.div_ceil(4);
-        let mut panel = VnniPanel {
-            first: part.first,
-            columns: part.columns,
-            quads,
-            offset: part.offset,
-            codes: Packed::Few(Vec::new()),
-            taps: part.taps,
-            extra: Vec::new(),
-            bias: vec![Slots([0; 16]); vectors],
-            multipliers: vec![Slots([0.0; 16]); vectors],
-            small: part.multipliers.iter().all(|&multiplier| multiplier < SMALL),
-        };
         let slots = slots(part.columns);
-        for &Slot { vector, slot, column } in &slots {
-            panel.bias[vector].0[slot] = part.bias[column];
-            panel.multipliers[vector].0[slot] = part.multipliers[column];
-        }
         let rows: Vec<i8> =
             part.rows.iter().map(|weight| (*weight).clamp(-128, 127) as i8).collect();
         let mut codes = vec![Line([0; 64]); part.taps * quads * vectors];
@@ -137,7 +121,22 @@ impl Panel for VnniPanel {
                 }
             }
         }
-        panel.codes = codes.into();
+        let mut panel = VnniPanel {
+            first: part.first,
+            columns: part.columns,
+            quads,
+            offset: part.offset,
+            codes: codes.into(),
+            taps: part.taps,
+            extra: Vec::new(),
+            bias: vec![Slots([0; 16]); vectors],
+            multipliers: vec![Slots([0.0; 16]); vectors],
+            small: part.multipliers.iter().all(|&multiplier| multiplier < SMALL),
+        };
+        for &Slot { vector, slot, column } in &slots {
+            panel.bias[vector].0[slot] = part.bias[column];
+            panel.multipliers[vector].0[slot] = part.multipliers[column];
+        }
         if part.rows.iter().any(|weight| !(-128..=127).contains(weight)) {
             panel.split(part, vectors);
         }

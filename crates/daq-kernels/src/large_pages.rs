@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 const PAGE: usize = 2 << 20;
 /// Bytes of a piece of memory that several weights share. It is freed with the last of them.
 const CHUNK: usize = 4 * PAGE;
-/// Fewer bytes of weights are left where they are: a model that has no more shall not take a large page.
+/// What weights in a chunk begin at a multiple of: a cache line.
+const ALIGN: usize = 64;
+/// Fewer bytes of weights are left where they were: a model that has no more shall not take a large page.
 const FEW: usize = 64 << 10;
 
 /// Items that were a vector's, and stay as they are.
@@ -27,12 +29,13 @@ unsafe impl<T: Sync> Sync for Packed<T> {}
 
 impl<T: Copy> From<Vec<T>> for Packed<T> {
     fn from(items: Vec<T>) -> Packed<T> {
+        const { assert!(align_of::<T>() <= ALIGN) };
         let bytes = size_of_val(&*items);
         if bytes < FEW {
             return Packed::Few(items);
         }
         let (chunk, at) = room_for(bytes);
-        // SAFETY: `at..at + bytes` lies in the chunk, at a multiple of 64, and is nobody else's; the items are
+        // SAFETY: `at..at + bytes` lies in the chunk, at a multiple of [`ALIGN`], and is nobody else's; the items are
         // copies.
         unsafe {
             let first = chunk.memory.add(at).cast::<T>();
@@ -85,7 +88,7 @@ impl Drop for Chunk {
     }
 }
 
-/// So many bytes of a chunk, and where in it they begin: at a multiple of 64.
+/// So many bytes of a chunk, and where in it they begin: at a multiple of [`ALIGN`].
 fn room_for(bytes: usize) -> (Arc<Chunk>, usize) {
     /// The chunk that has room, and how much of it is taken.
     static OPEN: Mutex<(Weak<Chunk>, usize)> = Mutex::new((Weak::new(), 0));
@@ -100,12 +103,12 @@ fn room_for(bytes: usize) -> (Arc<Chunk>, usize) {
             (Arc::new(Chunk::new(layout)), 0)
         }
     };
-    *open = (Arc::downgrade(&chunk), at + bytes.next_multiple_of(64));
+    *open = (Arc::downgrade(&chunk), at + bytes.next_multiple_of(ALIGN));
     (chunk, at)
 }
 
 /// Asks for large pages, which the system may not have: nothing else changes then.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(target_os = "linux")]
 fn advise_large_pages(memory: NonNull<u8>, len: usize) {
     const MADVISE: u64 = 28;
     const MADV_HUGEPAGE: u64 = 14;
@@ -124,5 +127,5 @@ fn advise_large_pages(memory: NonNull<u8>, len: usize) {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[cfg(not(target_os = "linux"))]
 fn advise_large_pages(_: NonNull<u8>, _: usize) {}

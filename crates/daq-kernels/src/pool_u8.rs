@@ -263,19 +263,23 @@ unsafe fn max_avx2(
 ) {
     use std::arch::x86_64::*;
     /// The largest codes of `N` vectors.
+    ///
+    /// # Safety
+    ///
+    /// The input holds as many from every offset on, and so does the output.
     #[target_feature(enable = "avx2,fma")]
     unsafe fn columns<const N: usize>(input: *const u8, offsets: &[usize], to: *mut u8) {
         let mut largest = [_mm256_setzero_si256(); N];
         for &offset in offsets {
             for (v, largest) in largest.iter_mut().enumerate() {
-                // SAFETY: by the caller, as below.
+                // SAFETY: by the caller.
                 let codes =
                     unsafe { _mm256_loadu_si256(input.add(offset).cast::<__m256i>().add(v)) };
                 *largest = _mm256_max_epu8(*largest, codes);
             }
         }
         for (v, largest) in largest.into_iter().enumerate() {
-            // SAFETY: as above.
+            // SAFETY: by the caller.
             unsafe { _mm256_storeu_si256(to.cast::<__m256i>().add(v), largest) }
         }
     }

@@ -63,6 +63,18 @@ pub struct Step {
 }
 
 impl Step {
+    fn new(
+        node: &str,
+        op: &'static str,
+        macs: u64,
+        kernel: Box<dyn Kernel>,
+        inputs: Vec<Option<usize>>,
+        outputs: Vec<usize>,
+    ) -> Step {
+        let node = node.to_string();
+        Step { node, op, macs, kernel, inputs, outputs, partial: false, over_last: false }
+    }
+
     /// The name of the kernel.
     pub fn kernel(&self) -> String {
         self.kernel.name()

@@ -196,16 +196,8 @@ impl<'a> Builder<'a> {
         }
         self.regions += 1;
         let target = self.store(id, layout, rank, physical, Place::Region(self.regions - 1));
-        self.steps.push(Step {
-            node: String::new(),
-            op: "Layout",
-            macs: 0,
-            kernel: Box::new(Relayout { logical, to: layout }),
-            inputs: vec![Some(source)],
-            outputs: vec![target],
-            partial: false,
-            over_last: false,
-        });
+        let kernel = Box::new(Relayout { logical, to: layout });
+        self.steps.push(Step::new("", "Layout", 0, kernel, vec![Some(source)], vec![target]));
         target
     }
 
@@ -253,18 +245,9 @@ impl<'a> Builder<'a> {
             let outputs: Vec<_> = node.outputs.iter().map(spec).collect();
             node.op.macs(&graph.input_specs(node), &outputs)
         };
-        let node = all.first().map_or("", |node| graph.node_name(node)).to_string();
+        let node = all.first().map_or("", |node| graph.node_name(node));
         let macs = all.iter().map(macs).sum();
-        self.steps.push(Step {
-            node,
-            op,
-            macs,
-            kernel,
-            inputs,
-            outputs,
-            partial: false,
-            over_last: false,
-        });
+        self.steps.push(Step::new(node, op, macs, kernel, inputs, outputs));
         nodes.for_each(|i| self.done[i] = true);
     }
 
@@ -294,17 +277,9 @@ impl<'a> Builder<'a> {
         let layout = self.layouts[x];
         let inputs = vec![Some(self.form(x, layout, self.rank(x)))];
         let outputs = vec![self.add(output, layout)];
-        let (node, op) = (graph.node_name(node).to_string(), node.op.name());
-        self.steps.push(Step {
-            node,
-            op,
-            macs: 0,
-            kernel: Box::new(Lookup(*table)),
-            inputs,
-            outputs,
-            partial: false,
-            over_last: false,
-        });
+        let (node, op) = (graph.node_name(node), node.op.name());
+        let kernel = Box::new(Lookup(*table));
+        self.steps.push(Step::new(node, op, 0, kernel, inputs, outputs));
         nodes.into_iter().for_each(|i| self.done[i] = true);
         true
     }
@@ -460,17 +435,8 @@ impl<'a> Builder<'a> {
             }
         }
         let outputs = outputs.iter().map(|&id| self.add(id, layout)).collect();
-        let (node, op) = (graph.node_name(node).to_string(), node.op.name());
-        self.steps.push(Step {
-            node,
-            op,
-            macs,
-            kernel,
-            inputs,
-            outputs,
-            partial: false,
-            over_last: false,
-        });
+        let (node, op) = (graph.node_name(node), node.op.name());
+        self.steps.push(Step::new(node, op, macs, kernel, inputs, outputs));
         Ok(true)
     }
 
